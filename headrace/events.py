@@ -1,0 +1,113 @@
+"""The events of the spine's own topics, as typed values. Their wire form is `schemas/*.avsc` (design section 9).
+
+Ids and hashes are bytes; times (`at`, `started`, …) are microseconds since the epoch, UTC.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+FileState = Literal["sending", "announced", "aborted", "expired"]
+Outcome = Literal["delivered", "unchanged", "dead_lettered", "held", "failed"]
+JobState = Literal["waiting", "running", "stopping", "balanced", "failed", "stopped"]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """What every Avro event of Headrace is: a named record."""
+
+
+class FileEvent(Event, frozen=True, kw_only=True):
+    """What a source says of one version of a file: identity, progress, announcement.
+
+    `acked` counts contiguous bytes that the broker has acknowledged; `first` and `last` are offsets in `partition` of
+    the chunks topic.
+    """
+
+    path_id: bytes
+    file: bytes
+    source: str
+    path: bytes
+    state: FileState
+    attempt: int
+    inode: int | None = None
+    mtime_ns: int
+    ctime_ns: int | None = None
+    size: int | None = None
+    acked: int = 0
+    alg: str | None = None
+    hash: bytes | None = None
+    partition: int
+    first: int | None = None
+    last: int | None = None
+    dataset: str | None = None
+    job: str | None = None
+    reason: str | None = None
+    at: int
+
+
+class Covers(Event, frozen=True, kw_only=True):
+    """One outcome and what it covers: the whole item, or the `lines` of a file as a 64-bit roaring bitmap."""
+
+    outcome: Outcome
+    lines: bytes | None = None
+    count: int = 1
+    code: str | None = None
+
+
+class UploadAck(Event, frozen=True, kw_only=True):
+    """A receipt: what became of an item in one group, with the input offsets that it covers."""
+
+    group: str
+    item: str
+    job: str | None = None
+    file: bytes | None = None
+    partition: int
+    first: int
+    last: int
+    covers: list[Covers]
+    where: str | None = None
+    alg: str | None = None
+    hash: bytes | None = None
+    size: int | None = None
+    etag: str | None = None
+    version: str | None = None
+    ctime_ns: int | None = None
+    at: int
+
+
+class Command(Event, frozen=True, kw_only=True):
+    """What an operator wants of a job: the whole desired state, the last one wins. `params` hold no secrets."""
+
+    job: str
+    kind: str
+    desired: Literal["run", "stop"]
+    params: dict[str, str] = {}
+    by: str
+    at: int
+
+
+class Books(Event, frozen=True, kw_only=True):
+    """One group's account of a job: what was expected and what became of it."""
+
+    group: str
+    expected: int | None = None
+    delivered: int = 0
+    unchanged: int = 0
+    dead_lettered: int = 0
+    held: int = 0
+    failed: int = 0
+
+
+class Job(Event, frozen=True, kw_only=True):
+    """What the ledger has seen of a job."""
+
+    job: str
+    kind: str
+    state: JobState
+    books: list[Books] = []
+    reason: str | None = None
+    started: int
+    updated: int
+    ended: int | None = None

@@ -1,0 +1,1 @@
+"""confluent-kafka clients with Headrace's settings; TLS and SASL properties pass through."""

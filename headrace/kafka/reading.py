@@ -1,0 +1,87 @@
+"""Bounded reads: everything that is in a topic now, from a given place, without a group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import confluent_kafka
+
+from headrace.kafka.clients import METADATA_SECONDS, Cluster, KafkaUnreachable
+from headrace.topics import Topic
+
+SECONDS_WITHOUT_PROGRESS = 60.0
+
+
+def read_now(
+    cluster: Cluster,
+    topic: Topic,
+    *,
+    starts: Mapping[int, int] | None = None,
+    ends: Mapping[int, int] | None = None,
+    consumer: confluent_kafka.Consumer | None = None,
+) -> Iterator[Sequence[confluent_kafka.Message]]:
+    """The raw messages of `topic` in batches, up to what was there at the call, in log order per partition.
+
+    Parameters:
+        starts: first offset per partition; those that are not named are left out. Default: all, from the beginning.
+        ends: offset to stop before, per partition. Default: the end at the call.
+        consumer: one of ours to use; it must have no assignment, and has none afterwards.
+
+    Raises KafkaUnreachable if nothing comes for a minute.
+    """
+    reader = consumer or cluster.consumer(None, {"enable.partition.eof": True, "isolation.level": "read_uncommitted"})
+    name = cluster.topic_name(topic)
+    try:
+        wanted = range(cluster.partitions(topic, reader)) if starts is None else sorted(starts)
+        open_ends: dict[int, int] = {}
+        assignment = []
+        for number in wanted:
+            low, high = watermarks(cluster, reader, name, number)
+            start = low if starts is None else min(max(starts[number], low), high)
+            end = min(high, ends.get(number, high)) if ends else high
+            if start < end:
+                open_ends[number] = end
+                assignment.append(confluent_kafka.TopicPartition(name, number, start))
+        reader.assign(assignment)
+        waited = 0.0
+        while open_ends:
+            batch = reader.consume(1, 1.0)
+            batch += reader.consume(999, 0)
+            waited = 0.0 if batch else waited + 1.0
+            if waited >= SECONDS_WITHOUT_PROGRESS:
+                raise KafkaUnreachable(bootstrap=cluster.bootstrap, problem=f"no answer while reading {name}")
+            wanted_messages = []
+            for message in batch:
+                number, offset = message.partition(), message.offset()
+                if message.error() is not None:
+                    # The end of a partition may be compacted away: then no message bears the last offset.
+                    if message.error().code() == confluent_kafka.KafkaError._PARTITION_EOF:  # noqa: SLF001
+                        open_ends.pop(number, None)
+                    continue
+                end = open_ends.get(number)
+                if end is None:
+                    continue
+                if offset < end:
+                    wanted_messages.append(message)
+                if offset + 1 >= end:
+                    del open_ends[number]
+            if wanted_messages:
+                yield wanted_messages
+        reader.unassign()
+    finally:
+        if consumer is None:
+            reader.close()
+
+
+def watermarks(cluster: Cluster, consumer: confluent_kafka.Consumer, name: str, number: int) -> tuple[int, int]:
+    """The first offset that is there, and the one after the last.
+
+    Raises KafkaUnreachable if nobody answers within 10 s.
+    """
+    try:
+        low, high = consumer.get_watermark_offsets(
+            confluent_kafka.TopicPartition(name, number), timeout=METADATA_SECONDS
+        )
+    except confluent_kafka.KafkaException as error:
+        raise KafkaUnreachable(bootstrap=cluster.bootstrap, problem=error.args[0].str()) from error
+    return low, high

@@ -1,0 +1,141 @@
+"""The contract between a stage and the loop that runs it.
+
+A stage says what it reads and writes and what it does with a batch; polling, decoding, dead letters, receipts,
+commits, rebalances, pauses and the zombie guard are the loop's. All methods are called from the loop's thread, each
+well under a second; slow work belongs into workers of the stage's own, whose results `tick` or `flush` collect.
+Source: design section 9.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple, Protocol
+
+from headrace.chunks.frames import Frame
+from headrace.errors import HeadraceError
+from headrace.events import Covers, Event, UploadAck
+from headrace.keys import Key
+from headrace.topics import Topic
+
+
+class Partition(NamedTuple):
+    """A partition by the topic's catalogue name (without prefix) and its number."""
+
+    topic: str
+    number: int
+
+
+class Version(NamedTuple):
+    """Which version of a path something is. The later `ctime_ns` is newer; where one is unknown, the later `first`."""
+
+    ctime_ns: int | None
+    first: int
+    file: bytes
+
+    def newer_than(self, other: Version) -> bool:
+        """Whether this version replaces `other`. Source: design section 3, chunk protocol."""
+        if self.ctime_ns is not None and other.ctime_ns is not None and self.ctime_ns != other.ctime_ns:
+            return self.ctime_ns > other.ctime_ns
+        return self.first > other.first
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One decoded message.
+
+    `time` is in milliseconds since the epoch (append time at the broker), `path` the first part of the key, `item`
+    what the message belongs to: the key's last part, or its own coordinates where the topic says so. `value` is a frame
+    or an event. `raw` and `raw_key` are the bytes as they came, for a dead letter.
+    """
+
+    partition: Partition
+    offset: int
+    time: int
+    key: Key
+    path: str
+    item: str
+    value: Frame | Event
+    raw: bytes = field(repr=False)
+    raw_key: bytes | None = field(repr=False)
+    headers: Sequence[tuple[str, bytes]] = field(default=(), repr=False)
+
+
+class Context(Protocol):
+    """What the loop offers a stage. Everything emitted is acknowledged by the broker before the commit."""
+
+    group: str
+
+    def emit(self, topic: Topic, key: Key, value: Event | Frame) -> None:
+        """Send `value`; a receipt handed over later follows it onto the log."""
+
+    def open(self, item: str, first: Message) -> None:
+        """Begin an item: the committed offset stays at or before `first` until its receipt is on the log."""
+
+    def drop(self, item: str) -> None:
+        """Forget an open item whose messages turned out to need no receipt."""
+
+    def done(self, message: Message) -> bool:
+        """Whether a receipt of this group names the message's item and covers its offset."""
+
+    def damaged(self, item: str) -> bool:
+        """Whether a message of this open item went to the dead letters, so that it can never become whole."""
+
+    def newest(self, partition: Partition, path: str) -> Version | None:
+        """The newest version of `path` that this group has delivered, as far as its receipts since low tell."""
+
+    def receipt(self, ack: UploadAck) -> None:
+        """Close the open item `ack.item`, once everything emitted before is on the log."""
+
+    def dead_letter(self, message: Message, error: HeadraceError, covers: Covers | None = None) -> None:
+        """Put a message's bytes aside with the reason, and close its item as `dead_lettered`."""
+
+    def pause(self, partitions: Sequence[Partition], seconds: float, reason: str) -> None:
+        """Fetch nothing from `partitions` for a while; the service counts as healthy meanwhile."""
+
+    def may_act(self) -> bool:
+        """Whether this process may still touch the outside: the zombie guard. Safe to call from any thread."""
+
+
+class Stage(Protocol):
+    """A service that reads topics. Subclass it; hooks that a stage does not need do nothing."""
+
+    name: ClassVar[str]
+    reads: ClassVar[Sequence[Topic]]
+    writes: ClassVar[Sequence[Topic]]
+
+    def setup(self, context: Context) -> None:
+        """Get ready, before the first assignment."""
+
+    def assigned(self, partitions: Sequence[Partition]) -> None:
+        """These partitions are ours now, from their low-water marks."""
+
+    def handle(self, batch: Sequence[Message]) -> None:
+        """Take messages, in log order per partition. May be called again with the same ones.
+
+        A TransientError pauses the partitions of the batch and delivers it again after `retry_after`; a PermanentError
+        sends the message that caused it to the dead letters.
+        """
+
+    def flush(self) -> None:
+        """Make finished items durable and hand over their receipts; may leave items open, is called again."""
+
+    def tick(self, now: float) -> None:
+        """Every second, or so: collect workers' results, look at time-outs. `now` is in seconds since the epoch."""
+
+    def revoked(self, partitions: Sequence[Partition], lost: bool) -> None:
+        """These partitions are ours no longer: forget their items. If `lost`, somebody else has them: delete nothing."""
+
+    def close(self) -> None:
+        """Stop workers and release what is held."""
+
+
+class Source(Protocol):
+    """A service without an input topic."""
+
+    name: ClassVar[str]
+    writes: ClassVar[Sequence[Topic]]
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set, then drain and return."""

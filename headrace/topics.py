@@ -1,0 +1,84 @@
+"""The catalogue: every topic with its key, schema, retention and size limit.
+
+Who writes and who reads a topic is not written here: it follows from the `reads` and `writes` of the stages. Names are
+without the prefix (`headrace.` by default), which is a setting and is added where Kafka is spoken to.
+Source: design section 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from headrace import events
+
+MEBIBYTE = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic: `value` is the event type of an Avro topic, None for chunk frames or original bytes.
+
+    `key` describes the key's parts; `item` says where an item's name comes from: the key's last part, or the message's
+    own coordinates. `keyed` topics never change their partition count while they hold data. `retention_bytes` is per
+    partition. `index` is the topic whose events list the items of this one.
+    """
+
+    name: str
+    purpose: str
+    key: str
+    value: type[events.Event] | None = None
+    framing: Literal["avro", "frames", "original"] = "avro"
+    cleanup: Literal["delete", "compact", "compact,delete"] = "delete"
+    retention: timedelta | None = None
+    retention_bytes: int | None = None
+    max_message_bytes: int = MEBIBYTE
+    item: Literal["key", "offset"] = "key"
+    append_time: bool = True
+    index: Topic | None = None
+
+
+FILES = Topic(
+    "files",
+    purpose="what each source says of each version of its files: identity, progress, announcement",
+    key="path id / file id",
+    value=events.FileEvent,
+    cleanup="compact,delete",
+    retention=timedelta(days=400),
+)
+CHUNKS = Topic(
+    "chunks",
+    purpose="the bytes of files, in frames",
+    key="path id / file id",
+    framing="frames",
+    retention=timedelta(days=7),
+    max_message_bytes=2 * MEBIBYTE + 64 * 1024,
+    index=FILES,
+)
+UPLOAD_ACKS = Topic(
+    "upload-acks",
+    purpose="receipts: what became of each item, and where it is",
+    key="first part of the input's key / group / item",
+    value=events.UploadAck,
+    cleanup="compact,delete",
+    retention=timedelta(days=400),
+)
+COMMANDS = Topic(
+    "jobs",
+    purpose="what operators want of jobs, and what the ledger has seen of them",
+    key="job / command, job / books",
+    value=events.Command,
+    cleanup="compact",
+)
+DEAD_LETTERS = Topic(
+    "dead-letters",
+    purpose="messages that could not be handled, with their bytes, coordinates and reason",
+    key="as the original",
+    framing="original",
+    retention=timedelta(days=30),
+    max_message_bytes=2 * (2 * MEBIBYTE + 64 * 1024),
+    item="offset",
+)
+
+SPINE = (CHUNKS, FILES, UPLOAD_ACKS, COMMANDS, DEAD_LETTERS)
