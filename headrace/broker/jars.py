@@ -1,0 +1,85 @@
+"""The jars of Apache Kafka in the user's cache, fetched once by Maven, and the class-data archives beside them."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace.broker.errors import JarsNotFetched, MavenMissing
+from headrace.resources import cache_folder, resource
+
+_FETCH_TIMEOUT = 1200.0  # seconds; 54 MB over a poor line
+
+
+@dataclass(frozen=True)
+class Jars:
+    """The complete set of jars that one `deploy/kafka/pom.xml` resolves to.
+
+    Parameters:
+        folder: where they lie; its name holds the hash of the pom, so a new pom is a new folder.
+    """
+
+    folder: Path
+
+    @property
+    def classpath(self) -> str:
+        """Every jar by name, in a fixed order: a class-data archive is only valid for the very same text."""
+        return os.pathsep.join(str(jar) for jar in sorted(self.folder.glob("*.jar")))
+
+    def archive(self, name: str) -> Path:
+        """Path of the class-data archive of this name, there or not."""
+        return self.folder / f"{name}.jsa"
+
+
+def ensure_jars() -> Jars:
+    """Return the jars, fetching them if this cache does not have them.
+
+    Raises MavenMissing or JarsNotFetched.
+    """
+    pom = resource("deploy", "kafka", "pom.xml")
+    cache = cache_folder() / "kafka"
+    jars = Jars(cache / hashlib.sha256(pom.read_bytes()).hexdigest()[:12])
+    if jars.folder.is_dir():
+        return jars
+    with locked(cache / "fetch.lock"):
+        if not jars.folder.is_dir():
+            _fetch(pom, jars.folder)
+    return jars
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a file; the kernel frees it when the process ends, however it ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _fetch(pom: Path, folder: Path) -> None:
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise MavenMissing(cache=folder.parent)
+    # Copied beside its final place and renamed, so that a folder of this name is always complete.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="fetching-") as unfinished:
+        target = Path(unfinished) / "jars"
+        command = [maven, "--batch-mode", "--quiet", "--file", str(pom), "dependency:copy-dependencies"]
+        command += ["-DincludeScope=runtime", f"-DoutputDirectory={target}"]
+        try:
+            run = subprocess.run(command, capture_output=True, text=True, timeout=_FETCH_TIMEOUT, check=False)
+        except subprocess.TimeoutExpired as error:
+            problem = f"no end after {_FETCH_TIMEOUT:.0f} s"
+            raise JarsNotFetched(pom=pom, problem=problem, command=" ".join(command)) from error
+        if run.returncode != 0:
+            said = (run.stdout + run.stderr).strip().splitlines()
+            problem = said[0] if said else f"exit code {run.returncode}"
+            raise JarsNotFetched(pom=pom, problem=problem, command=" ".join(command))
+        target.rename(folder)
