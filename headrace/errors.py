@@ -45,6 +45,8 @@ class TransientError(HeadraceError):
 
     code = "transient"
     default_retry_after: ClassVar[float] = 1.0
+    steady: ClassVar[bool] = False
+    """Whether to try again at the same pace for ever, as with a full buffer that drains by itself."""
 
     def __init__(self, **details: object) -> None:
         details.setdefault("retry_after", self.default_retry_after)

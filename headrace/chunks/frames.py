@@ -106,7 +106,7 @@ class Whole(msgspec.Struct, frozen=True, kw_only=True, tag_field="k", tag="whole
 Frame = Open | Data | Close | Whole
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Frame)
+_decoder: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(Frame)
 
 
 def encode(frame: Frame) -> bytes:

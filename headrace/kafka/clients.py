@@ -38,7 +38,9 @@ class Cluster:
     def __init__(self, settings: KafkaSettings) -> None:
         if settings.bootstrap is None:
             raise ConfigError(
-                setting="kafka.bootstrap", problem="no Kafka is given", remedy="Set it, or start: headrace broker start."
+                setting="kafka.bootstrap",
+                problem="no Kafka is given",
+                remedy="Set it, or start: headrace broker start.",
             )
         self.settings = settings
         self.bootstrap = settings.bootstrap

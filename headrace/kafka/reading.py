@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import confluent_kafka
 
 from headrace.kafka.clients import METADATA_SECONDS, Cluster, KafkaUnreachable
+from headrace.kafka.raw import RawMessage, consume
 from headrace.topics import Topic
 
 SECONDS_WITHOUT_PROGRESS = 60.0
@@ -19,7 +20,7 @@ def read_now(
     starts: Mapping[int, int] | None = None,
     ends: Mapping[int, int] | None = None,
     consumer: confluent_kafka.Consumer | None = None,
-) -> Iterator[Sequence[confluent_kafka.Message]]:
+) -> Iterator[Sequence[RawMessage]]:
     """The raw messages of `topic` in batches, up to what was there at the call, in log order per partition.
 
     Parameters:
@@ -45,17 +46,17 @@ def read_now(
         reader.assign(assignment)
         waited = 0.0
         while open_ends:
-            batch = reader.consume(1, 1.0)
-            batch += reader.consume(999, 0)
+            batch = [*consume(reader, 1, 1.0), *consume(reader, 999, 0)]
             waited = 0.0 if batch else waited + 1.0
             if waited >= SECONDS_WITHOUT_PROGRESS:
                 raise KafkaUnreachable(bootstrap=cluster.bootstrap, problem=f"no answer while reading {name}")
             wanted_messages = []
             for message in batch:
                 number, offset = message.partition(), message.offset()
-                if message.error() is not None:
+                error = message.error()
+                if error is not None:
                     # The end of a partition may be compacted away: then no message bears the last offset.
-                    if message.error().code() == confluent_kafka.KafkaError._PARTITION_EOF:  # noqa: SLF001
+                    if error.code() == confluent_kafka.KafkaError._PARTITION_EOF:  # noqa: SLF001
                         open_ends.pop(number, None)
                     continue
                 end = open_ends.get(number)

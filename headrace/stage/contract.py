@@ -125,7 +125,7 @@ class Stage(Protocol):
         """Every second, or so: collect workers' results, look at time-outs. `now` is in seconds since the epoch."""
 
     def revoked(self, partitions: Sequence[Partition], lost: bool) -> None:
-        """These partitions are ours no longer: forget their items. If `lost`, somebody else has them: delete nothing."""
+        """These partitions are no longer ours: forget their items. If `lost`, somebody else has them: delete nothing."""
 
     def close(self) -> None:
         """Stop workers and release what is held."""

@@ -26,9 +26,11 @@ class _Point:
             threading.Event().wait()
 
 
-_armed = _Point(os.environ["HEADRACE_KILL_POINT"], os.environ["HEADRACE_KILL_MARKER"]) if (
-    "HEADRACE_KILL_POINT" in os.environ and "HEADRACE_KILL_MARKER" in os.environ
-) else None
+_armed = (
+    _Point(os.environ["HEADRACE_KILL_POINT"], os.environ["HEADRACE_KILL_MARKER"])
+    if ("HEADRACE_KILL_POINT" in os.environ and "HEADRACE_KILL_MARKER" in os.environ)
+    else None
+)
 
 
 def point(name: str) -> None:

@@ -1,0 +1,62 @@
+"""Dead letters: the bytes of a message that cannot be handled, its coordinates, and the reason.
+
+The headers hold no personal data: codes, coordinates and the error's own words. Source: design section 3.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from headrace.errors import HeadraceError
+
+REDRIVE_FOR = "hr-redrive-for"
+LONGEST_MESSAGE = 500
+
+
+def unreadable_item(partition: int, offset: int) -> str:
+    """The item of a dead letter that names none of its own: a frame among many, or a message without a readable key.
+
+    A receipt under the file's name would cover the file's other frames too, and lose them.
+    """
+    return f"dead:{partition}:{offset}"
+
+
+def headers(
+    *,
+    topic: str,
+    partition: int,
+    offset: int,
+    timestamp: int,
+    service: str,
+    stage: str,
+    error: HeadraceError,
+    item: str,
+    original: Sequence[tuple[str, bytes]],
+) -> list[tuple[str, bytes]]:
+    """The headers of a dead letter, all UTF-8 text.
+
+    Parameters:
+        topic: name on the wire, as `partition` and `offset` the place the message was read from.
+        timestamp: of the message, milliseconds since the epoch.
+        service: the consumer group; `stage`: the stage's name.
+        original: headers of the message; an earlier attempt's count and first failure are carried on.
+    """
+    known = {name: value for name, value in original if value is not None}
+    attempt = int(known.get("dlq-attempt", b"0") or b"0") + 1 if known.get("dlq-attempt", b"0").isdigit() else 1
+    now = str(time.time_ns() // 1_000_000).encode()
+    result = [
+        ("dlq-topic", topic.encode()),
+        ("dlq-partition", str(partition).encode()),
+        ("dlq-offset", str(offset).encode()),
+        ("dlq-timestamp", str(timestamp).encode()),
+        ("dlq-service", service.encode()),
+        ("dlq-stage", stage.encode()),
+        ("dlq-error", error.code.encode()),
+        ("dlq-message", str(error)[:LONGEST_MESSAGE].encode("utf-8", "replace")),
+        ("dlq-attempt", str(attempt).encode()),
+        ("dlq-first-failed", known.get("dlq-first-failed", now)),
+        ("dlq-item", item.encode("utf-8", "replace")),
+    ]
+    result += [(name, known[name]) for name in ("hr-job", "traceparent") if name in known]
+    return result

@@ -1,0 +1,209 @@
+"""The loop's side of the contract: what a stage is given to work with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import msgspec
+
+from headrace import deadletter, receipts, topics
+from headrace.chunks import frames
+from headrace.chunks.frames import Frame
+from headrace.codec import avro
+from headrace.errors import FatalError, HeadraceError
+from headrace.events import Covers, Event, UploadAck
+from headrace.kafka.clients import Cluster
+from headrace.kafka.raw import RawMessage
+from headrace.keys import Key, decode_key, encode_key, partition_of
+from headrace.stage import kill
+from headrace.stage.contract import Message, Partition, Version
+from headrace.stage.decoding import file_of
+from headrace.stage.middleware import Middleware
+from headrace.stage.middleware.zombie import Lease
+from headrace.stage.offsets import OpenItem, Track
+from headrace.stage.outbox import Outbox
+from headrace.topics import Topic
+
+CARRIED_HEADERS = frozenset({"traceparent", "hr-job"})
+
+
+class ReceiptWithoutItem(FatalError):
+    """The stage {stage} closed the item {item}, which is not open; it must open an item before it acts on it."""
+
+    code = "receipt-without-item"
+
+
+class StageContext:
+    """Implements `contract.Context` for one running stage."""
+
+    def __init__(
+        self,
+        *,
+        group: str,
+        stage: str,
+        cluster: Cluster,
+        outbox: Outbox,
+        lease: Lease,
+        tracks: dict[Partition, Track],
+        middleware: Sequence[Middleware],
+        pause: Callable[[Sequence[Partition], float, str], None],
+    ) -> None:
+        self.group = group
+        self._stage = stage
+        self._cluster = cluster
+        self._outbox = outbox
+        self._lease = lease
+        self._tracks = tracks
+        self._middleware = middleware
+        self._pause = pause
+        self._items: dict[str, Track] = {}
+        self._forgotten: set[str] = set()
+
+    def emit(self, topic: Topic, key: Key, value: Event | Frame) -> None:
+        """Send a value; see the contract."""
+        data = avro.encode(value) if isinstance(value, Event) else frames.encode(value)
+        self._outbox.send(topic, encode_key(key), data, partition_of(key[0], self._cluster.partitions(topic)))
+
+    def open(self, item: str, first: Message) -> None:
+        """Begin an item; see the contract."""
+        track = self._tracks[first.partition]
+        track.open(item, first)
+        self._items[item] = track
+        self._forgotten.discard(item)
+
+    def drop(self, item: str) -> None:
+        """Forget an item; see the contract."""
+        track = self._items.pop(item, None)
+        entry = track.settle(item) if track is not None else None
+        if track is not None and entry is not None:
+            track.release(entry, None, None)
+
+    def done(self, message: Message) -> bool:
+        """Whether a receipt covers the message; see the contract."""
+        return self._tracks[message.partition].covered(message.item, message.offset)
+
+    def damaged(self, item: str) -> bool:
+        """Whether a frame of the item was put aside; see the contract."""
+        track = self._items.get(item)
+        entry = track.opened(item) if track is not None else None
+        return entry is not None and entry.damaged
+
+    def newest(self, partition: Partition, path: str) -> Version | None:
+        """The newest delivered version; see the contract."""
+        track = self._tracks.get(partition)
+        return track.newest(path) if track is not None else None
+
+    def receipt(self, ack: UploadAck) -> None:
+        """Close an item; see the contract. Of a revoked partition nothing is said: its new owner will."""
+        if ack.item in self._forgotten:
+            return
+        track = self._items.pop(ack.item, None)
+        entry = track.settle(ack.item) if track is not None else None
+        if track is None or entry is None:
+            raise ReceiptWithoutItem(stage=self._stage, item=ack.item)
+        kill.point("loop.after-effect-before-receipt")
+        self._outbox.after_all(partial(self._send_receipt, track, entry, ack))
+
+    def dead_letter(self, message: Message, error: HeadraceError, covers: Covers | None = None) -> None:
+        """Put a message aside and close its item; see the contract."""
+        self.open(message.item, message)
+        entry = self._tracks[message.partition].opened(message.item)
+        self._send_dead_letter(
+            message.partition, message.offset, message.time, message.raw_key, message.raw, message.headers, error,
+            message.item,
+        )  # fmt: skip
+        ack = receipts.settle(
+            self.group, message, message.offset, "dead_lettered", code=error.code, file=file_of(message.key)
+        )
+        if entry is not None:
+            ack = msgspec.structs.replace(ack, first=entry.first)
+        if covers is not None:
+            ack = msgspec.structs.replace(ack, covers=[covers])
+        self.receipt(ack)
+
+    def poison(self, partition: Partition, raw: RawMessage, error: HeadraceError) -> None:
+        """Put aside a message that could not be decoded. If its key names an open item, that item is damaged."""
+        offset = raw.offset()
+        item = deadletter.unreadable_item(partition.number, offset)
+        track = self._tracks[partition]
+        try:
+            key = decode_key(raw.key())
+        except HeadraceError:
+            key = (item,)
+        file = file_of(key)
+        broken = track.opened(key[-1])
+        if broken is not None:
+            broken.damaged = True
+        first = Message(
+            partition=partition, offset=offset, time=raw.timestamp()[1], key=key, path=key[0], item=item,
+            value=frames.Close(v=1, abort=error.code), raw=raw.value() or b"", raw_key=raw.key(),
+            headers=raw.headers() or (),
+        )  # fmt: skip
+        self.open(item, first)
+        self._send_dead_letter(partition, offset, first.time, first.raw_key, first.raw, first.headers, error, item)
+        self.receipt(receipts.settle(self.group, first, offset, "dead_lettered", code=error.code, file=file))
+
+    def pause(self, partitions: Sequence[Partition], seconds: float, reason: str) -> None:
+        """Fetch nothing for a while; see the contract."""
+        self._pause(partitions, seconds, reason)
+
+    def may_act(self) -> bool:
+        """The zombie guard; see the contract."""
+        return self._lease.valid()
+
+    def forget(self, partitions: Sequence[Partition]) -> None:
+        """The items of these partitions are no longer ours."""
+        gone = {id(self._tracks[partition]) for partition in partitions if partition in self._tracks}
+        self._forgotten = {item for item, track in self._items.items() if id(track) in gone}
+        for item in self._forgotten:
+            del self._items[item]
+
+    def _send_receipt(self, track: Track, entry: OpenItem, ack: UploadAck) -> None:
+        carried = [(name, value) for name, value in entry.headers if name in CARRIED_HEADERS]
+        self._outbox.send(
+            topics.UPLOAD_ACKS,
+            encode_key(receipts.receipt_key(entry.path, self.group, ack.item)),
+            avro.encode(ack),
+            ack.partition,
+            carried,
+            partial(self._receipt_delivered, track, entry, ack),
+            awaited=False,
+        )
+
+    def _receipt_delivered(self, track: Track, entry: OpenItem, ack: UploadAck, offset: int) -> None:
+        track.release(entry, ack, offset)
+        kill.point("loop.after-receipt-before-commit")
+        for middleware in reversed(self._middleware):
+            middleware.after_receipt(ack)
+
+    def _send_dead_letter(
+        self,
+        partition: Partition,
+        offset: int,
+        timestamp: int,
+        key: bytes | None,
+        value: bytes,
+        original: Sequence[tuple[str, bytes]],
+        error: HeadraceError,
+        item: str,
+    ) -> None:
+        self._outbox.send(
+            topics.DEAD_LETTERS,
+            key,
+            value,
+            partition.number % self._cluster.partitions(topics.DEAD_LETTERS),
+            deadletter.headers(
+                topic=self._cluster.settings.prefix + partition.topic,
+                partition=partition.number,
+                offset=offset,
+                timestamp=timestamp,
+                service=self.group,
+                stage=self._stage,
+                error=error,
+                item=item,
+                original=original,
+            ),
+        )
+        for middleware in reversed(self._middleware):
+            middleware.after_dead_letter(partition, error)

@@ -1,0 +1,61 @@
+"""From a raw Kafka message to what a stage sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from headrace import deadletter
+from headrace.chunks import frames
+from headrace.codec import avro
+from headrace.kafka.raw import RawMessage
+from headrace.keys import Key, decode_key
+from headrace.stage.contract import Message, Partition
+from headrace.topics import Topic
+
+
+class Decoder:
+    """Decodes messages of the topics that a stage reads; `topics` is by name on the wire."""
+
+    def __init__(self, topics: Mapping[str, Topic], group: str) -> None:
+        self._topics = topics
+        self._group = group.encode()
+
+    def partition(self, raw: RawMessage) -> Partition:
+        """Where the message comes from, by catalogue name."""
+        return Partition(self._topics[raw.topic()].name, raw.partition())
+
+    def for_another_group(self, raw: RawMessage) -> bool:
+        """Whether the message was re-driven for a group that is not ours."""
+        return any(name == deadletter.REDRIVE_FOR and value != self._group for name, value in raw.headers() or ())
+
+    def decode(self, raw: RawMessage) -> Message:
+        """The message with its key and value decoded.
+
+        Raises PoisonError if that cannot be done.
+        """
+        topic = self._topics[raw.topic()]
+        key = decode_key(raw.key())
+        value = raw.value() or b""
+        partition, offset = raw.partition(), raw.offset()
+        item = key[-1] if topic.item == "key" else f"{topic.name}:{partition}:{offset}"
+        return Message(
+            partition=Partition(topic.name, partition),
+            offset=offset,
+            time=raw.timestamp()[1],
+            key=key,
+            path=key[0],
+            item=item,
+            value=avro.decode(value, topic.value) if topic.value is not None else frames.decode(value),
+            raw=value,
+            raw_key=raw.key(),
+            headers=raw.headers() or (),
+        )
+
+
+def file_of(key: Key) -> bytes | None:
+    """The file id that a key of the chunks topic ends with; None for other keys."""
+    try:
+        found = bytes.fromhex(key[-1])
+    except ValueError:
+        return None
+    return found if len(found) == 16 else None

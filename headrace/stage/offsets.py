@@ -1,0 +1,157 @@
+"""Where a group stands in one partition: position, low-water mark, and what its receipts already cover.
+
+Items (files, hours, batches in flight) span messages and interleave. What is committed is the *low-water mark*, the
+first offset of any unfinished item, so that any standard tool sees a safe offset and a process that takes over finds
+the first frame of every open item. The position reached and the place to read receipts from stand in the commit's
+metadata: `pos=<offset> rcp=<offset>`.
+
+From low on a new owner meets messages of items that are finished. Its receipts tell which: a message is *covered* if a
+receipt names its item and `last` is at or after its offset. All receipts that can cover messages at or after low were
+written after the item at low was opened, so the receipts' end at that moment (`rcp`) is where reading them must begin.
+Source: design section 4, "Items that span messages".
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import re
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from headrace.events import UploadAck
+from headrace.stage.contract import Message, Partition, Version
+
+# Paths whose newest delivered version is remembered, per partition; about 150 bytes each.
+PATHS_REMEMBERED = 50_000
+
+_METADATA = re.compile(r"^pos=(\d{1,19}) rcp=(\d{1,19})$")
+
+
+class Mark(NamedTuple):
+    """What is committed for a partition: `low`, the offset a consumer goes on from, and the metadata's two offsets."""
+
+    low: int
+    position: int
+    receipts: int
+
+    @property
+    def metadata(self) -> str:
+        """The commit's metadata."""
+        return f"pos={self.position} rcp={self.receipts}"
+
+
+def parse_metadata(text: str | None) -> tuple[int, int] | None:
+    """Position and receipts offset from a commit's metadata; None if a tool wrote it."""
+    found = _METADATA.match(text or "")
+    return (int(found[1]), int(found[2])) if found else None
+
+
+@dataclass(slots=True, eq=False)
+class OpenItem:
+    """An unfinished item: it holds the low-water mark at `first`."""
+
+    item: str
+    path: str
+    first: int
+    receipts: int
+    headers: Sequence[tuple[str, bytes]]
+    damaged: bool = False
+
+
+class Track:
+    """The state of one assigned partition. Not thread-safe: the loop's thread only."""
+
+    def __init__(self, partition: Partition, mark: Mark, receipts_end: int) -> None:
+        self.partition = partition
+        self.position = mark.low
+        self.committed: Mark | None = None
+        self._covered: dict[str, int] = {}
+        self._newest: OrderedDict[str, Version] = OrderedDict()
+        self._open: dict[str, OpenItem] = {}
+        self._holding: dict[int, OpenItem] = {}
+        self._serials: dict[int, int] = {}
+        self._firsts: list[tuple[int, int]] = []
+        self._counter = itertools.count()
+        self._prune_at = 1024
+        # Below this offset, messages may be covered by receipts that lie before the end at assignment.
+        self._known_until = mark.position
+        self._receipts_before = mark.receipts
+        self._receipts = receipts_end
+
+    def learn(self, ack: UploadAck, path: str) -> None:
+        """Take in a receipt of this group that was on the log at assignment."""
+        self._cover(ack, path)
+        self._known_until = max(self._known_until, ack.last + 1)
+
+    def open(self, item: str, first: Message) -> None:
+        """Hold low at `first` until the item closes; an item that is open already stays as it is."""
+        if item in self._open:
+            return
+        receipts = self._receipts_before if first.offset < self._known_until else self._receipts
+        entry = OpenItem(item, first.path, first.offset, receipts, first.headers)
+        self._open[item] = entry
+        serial = next(self._counter)
+        self._holding[serial] = entry
+        self._serials[id(entry)] = serial
+        heapq.heappush(self._firsts, (entry.first, serial))
+
+    def opened(self, item: str) -> OpenItem | None:
+        """The open item of that name."""
+        return self._open.get(item)
+
+    def settle(self, item: str) -> OpenItem | None:
+        """Take an item out of the open ones; it holds low until `release`. A new one of the same name may open."""
+        return self._open.pop(item, None)
+
+    def release(self, entry: OpenItem, ack: UploadAck | None, receipt_offset: int | None) -> None:
+        """The receipt is on the log (or none was needed): low may pass the item."""
+        serial = self._serials.pop(id(entry), None)
+        if serial is not None:
+            del self._holding[serial]
+        if ack is not None:
+            self._cover(ack, entry.path)
+        if receipt_offset is not None:
+            self._receipts = max(self._receipts, receipt_offset + 1)
+
+    def covered(self, item: str, offset: int) -> bool:
+        """Whether a receipt of this group covers the message at `offset` of `item`."""
+        return self._covered.get(item, -1) >= offset
+
+    def newest(self, path: str) -> Version | None:
+        """The newest delivered version of `path` that is remembered."""
+        return self._newest.get(path)
+
+    @property
+    def open_items(self) -> int:
+        """How many items hold the low-water mark."""
+        return len(self._holding)
+
+    def mark(self) -> Mark:
+        """What may be committed now."""
+        while self._firsts and self._firsts[0][1] not in self._holding:
+            heapq.heappop(self._firsts)
+        if self._firsts:
+            first, serial = self._firsts[0]
+            mark = Mark(first, self.position, self._holding[serial].receipts)
+        else:
+            before = self.position < self._known_until
+            mark = Mark(self.position, self.position, self._receipts_before if before else self._receipts)
+        if len(self._covered) > self._prune_at:
+            self._covered = {item: last for item, last in self._covered.items() if last >= mark.low}
+            self._prune_at = max(1024, 2 * len(self._covered))
+        return mark
+
+    def _cover(self, ack: UploadAck, path: str) -> None:
+        self._covered[ack.item] = max(ack.last, self._covered.get(ack.item, -1))
+        if ack.file is None or not any(part.outcome == "delivered" for part in ack.covers):
+            return
+        version = Version(ack.ctime_ns, ack.first, ack.file)
+        known = self._newest.get(path)
+        if known is None or version.newer_than(known) or version.file == known.file:
+            self._newest[path] = version
+            self._newest.move_to_end(path)
+            if len(self._newest) > PATHS_REMEMBERED:
+                self._newest.popitem(last=False)
