@@ -68,7 +68,7 @@ class Cluster:
                 "queue.buffering.max.kbytes": 64 * 1024,
                 "queue.buffering.max.messages": 100_000,
             }
-            | self.settings.properties
+            | self.settings.client_properties()
             | dict(properties or {})
         )
 
@@ -89,13 +89,13 @@ class Cluster:
             "fetch.wait.max.ms": 100,
             "fetch.message.max.bytes": 8 * 1024 * 1024,
         }
-        settings = self._base() | own | self.settings.properties | dict(properties or {}) | callbacks
+        settings = self._base() | own | self.settings.client_properties() | dict(properties or {}) | callbacks
         # librdkafka wants a group name even of a consumer that never joins one.
         return confluent_kafka.Consumer(settings | {"group.id": group or f"{self.settings.prefix}reader"})
 
     def admin(self) -> AdminClient:
         """An admin client."""
-        return AdminClient(self._base() | self.settings.properties)
+        return AdminClient(self._base() | self.settings.client_properties())
 
     def partitions(self, topic: Topic, client: Any = None) -> int:
         """How many partitions `topic` has; asked once.

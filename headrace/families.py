@@ -1,0 +1,148 @@
+"""Families: what packages bring services, found through one entry-point group, so that the spine imports none by name.
+
+A family's module is light: it names its stages and commands as `"module:attribute"`, imported when they are used.
+Source: design section 2.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Protocol
+
+from headrace.errors import ConfigError
+
+if TYPE_CHECKING:
+    from headrace.config import ServiceSettings, Settings
+    from headrace.kafka.clients import Cluster
+    from headrace.observe.health import Health
+    from headrace.observe.metrics import Metrics
+    from headrace.stage.contract import Source, Stage
+    from headrace.topics import Topic
+
+GROUP = "headrace.families"
+
+
+class UnknownService(ConfigError):
+    """There is no service {name}. Known services: {valid}."""
+
+    code = "unknown-service"
+
+
+class BrokenFamily(ConfigError):
+    """The family {name} cannot be loaded from {value}: {problem}. Install its package again, or remove it."""
+
+    code = "broken-family"
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a service finds around it. `name` is its section: `assembler`, or `assembler.site_b` for an instance."""
+
+    name: str
+    settings: Settings
+    cluster: Cluster
+    health: Health
+    metrics: Metrics
+
+
+class ServiceFactory(Protocol):
+    """Makes the service from its settings; it must not touch the outside yet."""
+
+    def __call__(self, settings: Any, host: Host) -> Stage | Source:
+        """The stage or source, ready to run."""
+
+
+@dataclass(frozen=True)
+class StageEntry:
+    """One service of a family.
+
+    `settings` and `factory` are `"module:attribute"`: a subclass of ServiceSettings (StageSettings, where it reads
+    topics), and a ServiceFactory. `reads` and `writes` are names of topics in the catalogue.
+    """
+
+    name: str
+    purpose: str
+    settings: str
+    factory: str
+    reads: Sequence[str] = ()
+    writes: Sequence[str] = ()
+
+    def load_settings(self) -> type[ServiceSettings]:
+        """The model of its section."""
+        model: type[ServiceSettings] = load(self.settings)
+        return model
+
+    def load_factory(self) -> ServiceFactory:
+        """What makes the service."""
+        factory: ServiceFactory = load(self.factory)
+        return factory
+
+
+@dataclass(frozen=True)
+class CommandEntry:
+    """One command of the command line: `load` is `"module:attribute"`, a typer app or a function; `help` one line."""
+
+    name: str
+    load: str
+    help: str
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a package brings: stages, topics of its own, commands, and stand-ins for the outside systems."""
+
+    name: str
+    stages: Sequence[StageEntry] = ()
+    topics: Sequence[Topic] = ()
+    commands: Sequence[CommandEntry] = ()
+    sandbox: Sequence[CommandEntry] = field(default=())
+
+
+def load(reference: str) -> Any:
+    """The object that `"module:attribute"` names."""
+    module, _, attribute = reference.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+@cache
+def families() -> tuple[Family, ...]:
+    """All installed families, by name.
+
+    Raises BrokenFamily if one cannot be imported.
+    """
+    found = []
+    for point in sorted(entry_points(group=GROUP), key=lambda each: each.name):
+        try:
+            found.append(point.load())
+        except (ImportError, AttributeError) as error:
+            raise BrokenFamily(name=point.name, value=point.value, problem=error) from error
+    return tuple(found)
+
+
+def stages() -> dict[str, StageEntry]:
+    """All services of all families, by name."""
+    return {stage.name: stage for family in families() for stage in family.stages}
+
+
+def stage_named(section: str) -> StageEntry:
+    """The service of a section: `assembler` for `assembler.site_b`.
+
+    Raises UnknownService with the list of those that are known.
+    """
+    known = stages()
+    name = section.partition(".")[0]
+    if name not in known:
+        raise UnknownService(name=name, valid=", ".join(sorted(known)) or "none")
+    return known[name]
+
+
+def catalogue(of: Iterable[Family] | None = None) -> tuple[Topic, ...]:
+    """Every topic: the spine's, and those that families bring."""
+    from headrace.topics import SPINE  # loads the event types, which the command line's help needs not
+
+    own = [topic for family in (families() if of is None else of) for topic in family.topics]
+    return (*SPINE, *own)

@@ -1,0 +1,49 @@
+"""Files through Kafka: folders are watched and sent, trees are rebuilt, object stores filled."""
+
+from __future__ import annotations
+
+from headrace.families import CommandEntry, Family, StageEntry
+
+family = Family(
+    name="files",
+    stages=(
+        StageEntry(
+            name="directory_source",
+            purpose="watches a folder and sends its files",
+            settings="headrace_files.directory_source.settings:DirectorySourceSettings",
+            factory="headrace_files.directory_source.service:service",
+            reads=("upload-acks",),
+            writes=("chunks", "files"),
+        ),
+        StageEntry(
+            name="assembler",
+            purpose="rebuilds files in a folder tree",
+            settings="headrace_files.assembler.settings:AssemblerSettings",
+            factory="headrace_files.assembler.service:service",
+            reads=("chunks",),
+            writes=("upload-acks", "dead-letters"),
+        ),
+        StageEntry(
+            name="archiver",
+            purpose="stores files in an object store",
+            settings="headrace_files.archiver.settings:ArchiverSettings",
+            factory="headrace_files.archiver.service:service",
+            reads=("chunks",),
+            writes=("upload-acks", "dead-letters"),
+        ),
+    ),
+    commands=(
+        CommandEntry(
+            "watch", "headrace_files.directory_source.command:watch", "Send every file of a folder, and what is added."
+        ),
+        CommandEntry(
+            "upload", "headrace_files.upload.command:upload", "Send files once and wait until they have arrived."
+        ),
+        CommandEntry(
+            "assemble", "headrace_files.assembler.command:assemble", "Rebuild files from Kafka in a folder tree."
+        ),
+        CommandEntry(
+            "archive", "headrace_files.archiver.command:archive", "Store files from Kafka in an object store."
+        ),
+    ),
+)
