@@ -1,0 +1,58 @@
+"""Which groups must have every file: those with a committed position on the chunks topic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import confluent_kafka
+from confluent_kafka import ConsumerGroupTopicPartitions
+
+from headrace.errors import ConfigError
+from headrace.kafka.clients import Cluster, KafkaUnreachable
+from headrace.topics import CHUNKS
+
+REQUEST_SECONDS = 10.0
+
+Positions = dict[str, dict[int, int]]
+
+
+class UnknownSink(ConfigError):
+    """No group of the sink {sink} has read {topic} or left a receipt. Known groups: {known}."""
+
+    code = "unknown-sink"
+
+
+def positions(cluster: Cluster) -> Positions:
+    """The committed offset per partition of the chunks topic, for every group under our prefix that has one.
+
+    What is committed is the low-water mark: everything before it is done (design section 4).
+
+    Raises KafkaUnreachable if the cluster does not answer within 10 s.
+    """
+    admin = cluster.admin()
+    topic = cluster.topic_name(CHUNKS)
+    found: Positions = {}
+    try:
+        listed = admin.list_consumer_groups(request_timeout=REQUEST_SECONDS).result()
+        names = [group.group_id for group in listed.valid if group.group_id.startswith(cluster.settings.prefix)]
+        # One request a group: the admin interface takes no more. All are on their way before the first is awaited.
+        futures: list[tuple[str, Any]] = []
+        for name in names:
+            request = [ConsumerGroupTopicPartitions(name)]
+            futures.append((name, admin.list_consumer_group_offsets(request, request_timeout=REQUEST_SECONDS)[name]))
+        for name, future in futures:
+            committed = {
+                place.partition: place.offset
+                for place in future.result().topic_partitions
+                if place.topic == topic and place.offset >= 0
+            }
+            if committed:
+                found[name] = committed
+    except confluent_kafka.KafkaException as error:
+        raise KafkaUnreachable(bootstrap=cluster.bootstrap, problem=error.args[0].str()) from error
+    return found
+
+
+def belongs_to(group: str, sink: str, prefix: str) -> bool:
+    """Whether `group` serves `sink`, which may be a sink's name, `service.sink`, or the group's full name."""
+    return group in (sink, prefix + sink) or group.removeprefix(prefix).partition(".")[2] == sink

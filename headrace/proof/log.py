@@ -1,0 +1,237 @@
+"""From the log into evidence: which events and receipts to read, partition by partition.
+
+Files, receipts and chunks have equal partition counts and every event of a path lies in the same partition number
+of each, so the books of one partition are closed before the next is read: memory is bounded by the largest partition.
+Source: design section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import confluent_kafka
+
+from headrace.codec import avro
+from headrace.codec.avro import EventType
+from headrace.errors import ConfigError, PoisonError
+from headrace.events import FileEvent, UploadAck
+from headrace.kafka.clients import Cluster
+from headrace.kafka.reading import read_now, watermarks
+from headrace.keys import partition_of, path_id
+from headrace.proof.books import FILE_ID_BYTES, GOOD, Evidence
+from headrace.topics import CHUNKS, FILES, UPLOAD_ACKS, Topic
+
+_ID_CHARACTERS = 2 * FILE_ID_BYTES
+
+Raw = confluent_kafka.Message
+Filter = Callable[[bytes, bytes], bool]
+
+
+class UnequalPartitions(ConfigError):
+    """The topics {topics} have different partition counts, so they cannot be joined. Give them the same count."""
+
+    code = "unequal-partitions"
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """What a user calls a file: its path, the end of its path, or its id in hexadecimal digits.
+
+    With `source` the text is the whole path below that source's root, which names one partition to look in.
+    """
+
+    text: bytes
+    source: str | None = None
+
+    @property
+    def file(self) -> bytes | None:
+        """The file id, if the text is one."""
+        if len(self.text) != _ID_CHARACTERS or self.source is not None:
+            return None
+        try:
+            return bytes.fromhex(self.text.decode("ascii"))
+        except ValueError:
+            return None
+
+    @property
+    def path(self) -> bytes | None:
+        """The path's id, if the source is known."""
+        return None if self.source is None else path_id(self.source, self.text)
+
+    def names(self, event: FileEvent) -> bool:
+        """Whether the event is about a version of the file that is meant."""
+        if self.source is not None:
+            return event.path_id == self.path
+        return event.path == self.text or event.path.endswith(b"/" + self.text) or event.file == self.file
+
+    def may_name(self, key: bytes, value: bytes) -> bool:
+        """Whether a message of the files topic may be about the file, judged by its undecoded bytes."""
+        if self.path is not None:
+            return key.startswith(self.path.hex().encode())
+        # Avro holds the path's bytes as they are.
+        return self.text in value or key.endswith(self.text)
+
+
+@dataclass(slots=True)
+class Reader:
+    """Reads the evidence of one cluster.
+
+    Parameters:
+        since: milliseconds since the epoch; only versions that an event or a receipt names from then on.
+        name: only versions of this file.
+        wanted: which groups' receipts to take.
+        expected: groups that must have every file; for those without a receipt since then, earlier ones are looked for.
+    """
+
+    cluster: Cluster
+    since: int | None = None
+    name: Name | None = None
+    wanted: Callable[[str], bool] = lambda _group: True
+    expected: frozenset[str] = frozenset()
+    undecodable: int = 0
+
+    def evidence(self) -> Iterator[Evidence]:
+        """The evidence of each partition.
+
+        Raises UnequalPartitions if the topics cannot be joined, KafkaUnreachable, MissingTopic.
+        """
+        consumer = self.cluster.consumer(None, {"enable.partition.eof": True})
+        try:
+            for number in self._numbers(consumer):
+                yield _Slice(self, consumer, number).read()
+        finally:
+            consumer.close()
+
+    def _numbers(self, consumer: confluent_kafka.Consumer) -> Iterable[int]:
+        joined = (CHUNKS, FILES, UPLOAD_ACKS)
+        counts = {self.cluster.partitions(topic, consumer) for topic in joined}
+        if len(counts) > 1:
+            raise UnequalPartitions(topics=", ".join(self.cluster.topic_name(topic) for topic in joined))
+        count = counts.pop()
+        if self.name is not None and self.name.path is not None:
+            return [partition_of(self.name.path.hex(), count)]
+        return range(count)
+
+
+class _Slice:
+    """One partition's evidence in the making."""
+
+    def __init__(self, reader: Reader, consumer: confluent_kafka.Consumer, number: int) -> None:
+        self._reader = reader
+        self._consumer = consumer
+        self._number = number
+        self._evidence = Evidence()
+        self._paths: dict[bytes, bytes] = {}
+
+    def read(self) -> Evidence:
+        name, since = self._reader.name, self._reader.since
+        if name is not None:
+            self._read_named(name)
+        elif since is not None:
+            self._read_since(since)
+        else:
+            self._read_events(None)
+            self._read_receipts(None)
+        return self._evidence
+
+    def _read_named(self, name: Name) -> None:
+        self._read_events(name.may_name, meant=name.names)
+        paths = {sent.path_id.hex().encode() for sent in self._evidence.versions.values()}
+        if paths:
+            # A later attempt may settle the version that is meant.
+            if name.file is not None:
+                self._read_events(_of_paths(paths))
+            self._read_receipts(_of_paths(paths))
+        elif name.file is not None:
+            self._read_receipts(lambda key, _value: key.endswith(name.text))
+
+    def _read_since(self, since: int) -> None:
+        events_from = self._at(FILES, since)
+        receipts_from = self._at(UPLOAD_ACKS, since)
+        self._read_events(None, start=events_from)
+        self._read_receipts(None, start=receipts_from)
+        # What happened before only matters for versions that something happened to since.
+        versions = self._evidence.versions
+        unexplained = {path for file, path in self._paths.items() if file not in versions}
+        if unexplained:
+            named = self._paths.keys()
+            self._read_events(_of_paths(unexplained), meant=lambda event: event.file in named, end=events_from)
+        lacking = self._lacking()
+        if lacking:
+            self._read_receipts(_of_paths(lacking), meant=lambda ack: ack.file in versions, end=receipts_from)
+
+    def _lacking(self) -> set[bytes]:
+        """Paths of versions that some group has no good receipt of."""
+        evidence = self._evidence
+        receipts = [evidence.receipts.get(group, {}) for group in self._reader.expected | evidence.groups()]
+        return {
+            sent.path_id.hex().encode()
+            for file, sent in evidence.versions.items()
+            if any(file not in of_group or of_group[file].outcome not in GOOD for of_group in receipts)
+        }
+
+    def _read_events(
+        self,
+        wanted: Filter | None,
+        *,
+        meant: Callable[[FileEvent], bool] | None = None,
+        start: int = 0,
+        end: int | None = None,
+    ) -> None:
+        for message in self._messages(FILES, start, end):
+            key, value = message.key() or b"", message.value()
+            if not value or (wanted is not None and not wanted(key, value)):
+                continue
+            event = self._decoded(value, FileEvent)
+            if event is not None and (meant is None or meant(event)):
+                self._evidence.take_event(event, message.offset() or 0)
+
+    def _read_receipts(
+        self,
+        wanted: Filter | None,
+        *,
+        meant: Callable[[UploadAck], bool] | None = None,
+        start: int = 0,
+        end: int | None = None,
+    ) -> None:
+        remember = self._reader.since is not None
+        for message in self._messages(UPLOAD_ACKS, start, end):
+            key, value = message.key() or b"", message.value()
+            if not value or (wanted is not None and not wanted(key, value)):
+                continue
+            ack = self._decoded(value, UploadAck)
+            if ack is None or not self._reader.wanted(ack.group) or (meant is not None and not meant(ack)):
+                continue
+            self._evidence.take_receipt(ack)
+            if remember and ack.file is not None:
+                self._paths[ack.file] = key[:_ID_CHARACTERS]
+
+    def _messages(self, topic: Topic, start: int, end: int | None) -> Iterator[Raw]:
+        ends: Mapping[int, int] | None = None if end is None else {self._number: end}
+        batches = read_now(
+            self._reader.cluster, topic, starts={self._number: start}, ends=ends, consumer=self._consumer
+        )
+        for batch in batches:
+            yield from batch
+
+    def _at(self, topic: Topic, milliseconds: int) -> int:
+        name = self._reader.cluster.topic_name(topic)
+        (found,) = self._consumer.offsets_for_times(
+            [confluent_kafka.TopicPartition(name, self._number, milliseconds)], timeout=10
+        )
+        if found.offset >= 0:
+            return int(found.offset)
+        return watermarks(self._reader.cluster, self._consumer, name, self._number)[1]
+
+    def _decoded(self, value: bytes, kind: type[EventType]) -> EventType | None:
+        try:
+            return avro.decode(value, kind)
+        except PoisonError:
+            self._reader.undecodable += 1
+            return None
+
+
+def _of_paths(paths: set[bytes]) -> Filter:
+    """Messages of these paths: the first part of the key, in hexadecimal digits."""
+    return lambda key, _value: key[:_ID_CHARACTERS] in paths
