@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from headrace.errors import ConfigError
@@ -46,6 +49,15 @@ def state_folder() -> Path:
     Source: XDG Base Directory Specification 0.8.
     """
     return _user_folder("HEADRACE_STATE", "XDG_STATE_HOME", ".local/state")
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a file; the kernel frees it when the process ends, however it ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def _user_folder(own_variable: str, xdg_variable: str, below_home: str) -> Path:

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from headrace.broker import probe
 from headrace.broker.errors import BrokerNotStarted
-from headrace.broker.jars import Jars, locked
+from headrace.broker.jars import Jars
 from headrace.broker.java import Java
 from headrace.broker.launch import Launch
 from headrace.broker.layout import Layout
+from headrace.resources import locked
 
 _LOG = logging.getLogger(__name__)
 _LONGEST = 120.0  # seconds for each step of the training run

@@ -14,12 +14,12 @@ import psutil
 from headrace.broker import probe, process
 from headrace.broker.archive import ensure_archive
 from headrace.broker.errors import BrokerNotStarted, DiskTooFull, PortTaken
-from headrace.broker.jars import ensure_jars, locked
+from headrace.broker.jars import ensure_jars
 from headrace.broker.java import find_java
 from headrace.broker.launch import Launch
 from headrace.broker.layout import Layout
 from headrace.broker.process import Record
-from headrace.resources import state_folder
+from headrace.resources import locked, state_folder
 
 DEFAULT_PORT = 19092
 _POLL = 0.05  # seconds between two looks at a starting broker

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.broker.errors import JarsNotFetched, MavenMissing
-from headrace.resources import cache_folder, resource
+from headrace.resources import cache_folder, locked, resource
 
 _FETCH_TIMEOUT = 1200.0  # seconds; 54 MB over a poor line
 
@@ -53,15 +50,6 @@ def ensure_jars() -> Jars:
         if not jars.folder.is_dir():
             _fetch(pom, jars.folder)
     return jars
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file; the kernel frees it when the process ends, however it ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _fetch(pom: Path, folder: Path) -> None:

@@ -1,0 +1,1 @@
+"""Stand-ins for the outside systems: what demonstrations, tests and benchmarks run against."""
