@@ -1,0 +1,289 @@
+"""One bucket, as the rest of Headrace sees it: new objects, uploads in parts, reading back.
+
+Every method is one try: it raises a TransientError where the store is unwell, and the caller decides on patience.
+All methods may be called from several threads.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from threading import Lock
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import S3Store
+
+from headrace.errors import HeadraceError, RefusedError
+from headrace.objects.errors import (
+    BucketGone,
+    MissingBucket,
+    ObjectExists,
+    ObjectMissing,
+    StoreUnwell,
+    UploadGone,
+    WrongEndpoint,
+)
+from headrace.objects.settings import BucketSettings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+
+CONNECT_SECONDS = 5
+ANSWER_SECONDS = 60
+READ_BYTES = 4 * 1024 * 1024
+SMALLEST_PART = 5 * 1024 * 1024
+MOST_PARTS = 10_000
+AMAZON = "Amazon S3"
+
+Body = bytes | bytearray | memoryview
+
+
+class Stored(NamedTuple):
+    """What the store says of an object it took: `etag` without quotes, `version` where the bucket keeps versions."""
+
+    etag: str
+    version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the store says of an object: `size` in bytes, `metadata` by lower-case names."""
+
+    size: int
+    stored: Stored
+    metadata: Mapping[str, str]
+
+
+class Multipart(NamedTuple):
+    """An upload in parts that was begun and neither completed nor aborted."""
+
+    key: str
+    upload: str
+    begun: datetime
+
+
+class ObjectStore:
+    """A bucket of an S3 object store.
+
+    Parameters:
+        connections: how many requests may be under way at once.
+
+    Raises WrongEndpoint if the endpoint is no http or https address. Nothing is sent yet.
+    """
+
+    def __init__(self, settings: BucketSettings, *, connections: int = 16) -> None:
+        self.endpoint = settings.endpoint or AMAZON
+        if settings.endpoint is not None and not settings.endpoint.startswith(("https://", "http://")):
+            raise WrongEndpoint(endpoint=settings.endpoint)
+        self.bucket = settings.bucket
+        self._settings = settings
+        self._connections = connections
+        self._creating = Lock()
+        plain = settings.endpoint is not None and settings.endpoint.startswith("http://")
+        self._data = S3Store(
+            settings.bucket,
+            endpoint=settings.endpoint,
+            region=settings.region,
+            access_key_id=settings.access_key.get_secret_value() if settings.access_key else None,
+            secret_access_key=settings.secret_key.get_secret_value() if settings.secret_key else None,
+            client_options={
+                "allow_http": plain,
+                "connect_timeout": f"{CONNECT_SECONDS}s",
+                "timeout": f"{ANSWER_SECONDS}s",
+            },
+            retry_config={"max_retries": 0},
+        )
+
+    def where(self, key: str) -> str:
+        """The address of an object, as receipts name it."""
+        return f"s3://{self.bucket}/{key}"
+
+    def connect(self) -> None:
+        """Get the slower of the two clients ready, which takes half a second of work; any first use does it, too."""
+        with self._creating:
+            _ = self._client
+
+    def check(self, *, create: bool = False) -> None:
+        """See that the bucket is there.
+
+        Parameters:
+            create: make it, if it is not.
+
+        Raises MissingBucket, StoreDenies, StoreUnwell.
+        """
+        try:
+            next(iter(obstore.list(self._data, prefix=".headrace-check", chunk_size=1)), None)
+            return
+        except (BaseError, OSError):
+            pass
+        try:
+            with self._sorted():
+                self._boto().head_bucket(Bucket=self.bucket)
+        except (ObjectMissing, BucketGone) as error:
+            if not create:
+                raise MissingBucket(bucket=self.bucket, endpoint=self.endpoint) from error
+            with self._sorted():
+                self._boto().create_bucket(Bucket=self.bucket)
+
+    def put_new(self, key: str, body: Body, metadata: Mapping[str, str]) -> Stored:
+        """Store an object under a name that is free.
+
+        Raises ObjectExists if it is not, RefusedError, StoreUnwell.
+        """
+        try:
+            # obstore takes a third of boto3's processor time and tells errors apart by text alone, so on any error
+            # boto3 is asked the same, and its answer counts.
+            result = obstore.put(self._data, key, body, mode="create", attributes=dict(metadata), use_multipart=False)
+            return Stored((result["e_tag"] or "").strip('"'), result["version"])
+        except AlreadyExistsError as error:
+            if "412 Precondition" in str(error):
+                raise ObjectExists from error
+        except (BaseError, OSError, ValueError):
+            pass
+        with self._sorted():
+            answer = self._boto().put_object(
+                Bucket=self.bucket, Key=key, Body=bytes(body), Metadata=dict(metadata), IfNoneMatch="*"
+            )
+        return Stored(answer["ETag"].strip('"'), answer.get("VersionId"))
+
+    def head(self, key: str) -> Head | None:
+        """What is known of an object, None if there is none."""
+        try:
+            with self._sorted():
+                answer = self._boto().head_object(Bucket=self.bucket, Key=key)
+        except ObjectMissing:
+            return None
+        metadata = {name.lower(): value for name, value in answer["Metadata"].items()}
+        return Head(answer["ContentLength"], Stored(answer["ETag"].strip('"'), answer.get("VersionId")), metadata)
+
+    def read(self, key: str) -> Iterator[bytes]:
+        """The bytes of an object, a few megabytes at a time.
+
+        Raises ObjectMissing, StoreUnwell.
+        """
+        try:
+            for piece in obstore.get(self._data, key).stream(min_chunk_size=READ_BYTES):
+                yield bytes(piece)
+        except FileNotFoundError as error:
+            raise ObjectMissing from error
+        except (BaseError, OSError) as error:
+            raise StoreUnwell(endpoint=self.endpoint, problem=type(error).__name__) from error
+
+    def create(self, key: str, metadata: Mapping[str, str]) -> str:
+        """Begin an upload in parts; returns its id."""
+        with self._sorted():
+            answer = self._boto().create_multipart_upload(Bucket=self.bucket, Key=key, Metadata=dict(metadata))
+        return answer["UploadId"]
+
+    def upload_part(self, key: str, upload: str, number: int, body: bytes | IO[bytes]) -> str:
+        """Send part `number` (from 1) of at least 5 MiB, except the last; returns its etag, as `complete` wants it."""
+        with self._sorted():
+            answer = self._boto().upload_part(
+                Bucket=self.bucket, Key=key, UploadId=upload, PartNumber=number, Body=body
+            )
+        return answer["ETag"]
+
+    def complete(self, key: str, upload: str, etags: Sequence[str]) -> Stored:
+        """Make the object of its parts, whose etags stand in order, if the name is free.
+
+        Raises ObjectExists if it is not, UploadGone, RefusedError, StoreUnwell.
+        """
+        parts: list[CompletedPartTypeDef] = [
+            {"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, start=1)
+        ]
+        with self._sorted():
+            answer = self._boto().complete_multipart_upload(
+                Bucket=self.bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": parts}, IfNoneMatch="*"
+            )
+        return Stored(answer["ETag"].strip('"'), answer.get("VersionId"))
+
+    def abort(self, key: str, upload: str) -> None:
+        """Give up an upload in parts; one that is gone already is no error."""
+        with contextlib.suppress(UploadGone), self._sorted():
+            self._boto().abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
+
+    def list_multiparts(self, prefix: str = "") -> list[Multipart]:
+        """All unfinished uploads to keys that begin with `prefix`."""
+        with self._sorted():
+            pages = self._boto().get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=prefix)
+            return [
+                Multipart(each["Key"], each["UploadId"], each["Initiated"])
+                for page in pages
+                for each in page.get("Uploads", ())
+            ]
+
+    def refusal(self, key: str) -> HeadraceError | None:
+        """Ask for the reason why an object cannot have this name, where the store hid it behind an internal error.
+
+        It sends an object that no store can accept, since its digest is wrong: a store that checks names first says
+        what it has against the name. Nothing is ever stored. Measured on versitygw with its posix backend: 500 to the
+        completion of an upload whose name is a folder, 409 ExistingObjectIsDirectory to this.
+        """
+        from headrace.objects.errors import ObjectExists
+
+        wrong = base64.b64encode(bytes(16)).decode()
+        try:
+            with self._sorted():
+                self._boto().put_object(Bucket=self.bucket, Key=key, Body=b"-", ContentMD5=wrong, IfNoneMatch="*")
+        except ObjectExists:
+            return None
+        except RefusedError as error:
+            return error
+        except HeadraceError:
+            return None
+        return None
+
+    def _boto(self) -> S3Client:
+        if "_client" in self.__dict__:
+            return self._client
+        with self._creating:
+            return self._client
+
+    @cached_property
+    def _client(self) -> S3Client:
+        # botocore takes 0.4 s to import; the first small objects need it not.
+        import boto3
+        from botocore.config import Config
+
+        secret = self._settings.secret_key
+        access = self._settings.access_key
+        session = boto3.session.Session(
+            aws_access_key_id=access.get_secret_value() if access else None,
+            aws_secret_access_key=secret.get_secret_value() if secret else None,
+            region_name=self._settings.region,
+        )
+        return session.client(
+            "s3",
+            endpoint_url=self._settings.endpoint,
+            config=Config(
+                connect_timeout=CONNECT_SECONDS,
+                read_timeout=ANSWER_SECONDS,
+                retries={"total_max_attempts": 1},
+                max_pool_connections=self._connections,
+                # Every part bears a CRC-32 that the store checks; hashing its bytes once more for the signature would
+                # only cost time.
+                s3={
+                    "addressing_style": "path" if self._settings.endpoint else "auto",
+                    "payload_signing_enabled": False,
+                },
+            ),
+        )
+
+    @contextlib.contextmanager
+    def _sorted(self) -> Iterator[None]:
+        """Turns what boto3 raises into errors of ours."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        from headrace.objects.answers import failure
+
+        try:
+            yield
+        except (ClientError, BotoCoreError) as error:
+            raise failure(error, self.endpoint) from error
