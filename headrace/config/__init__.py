@@ -13,6 +13,7 @@ from headrace.config.model import (
     ServiceSettings,
     Settings,
     StageSettings,
+    TopicSettings,
     UpSettings,
     default_state,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "Size",
     "Sources",
     "StageSettings",
+    "TopicSettings",
     "UpSettings",
     "default_state",
     "format_duration",

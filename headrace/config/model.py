@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from headrace.config.units import Duration
+from headrace.config.units import Duration, Size
 from headrace.resources import state_folder
 
 
@@ -63,6 +63,13 @@ class KafkaSettings(Section):
         return self.properties | {name: value.get_secret_value() for name, value in secrets.items() if value}
 
 
+class TopicSettings(Section):
+    """What an operator may want otherwise of one topic, such as `[topics.chunks]`."""
+
+    retention: Duration | None = Field(None, description="How long messages are kept; default: the catalogue's.")
+    retention_size: Size | None = Field(None, description="Bytes kept in each partition; default: the catalogue's.")
+
+
 class LogSettings(Section):
     """What services write to standard error."""
 
@@ -102,6 +109,10 @@ class ServiceSettings(Section):
 class StageSettings(ServiceSettings):
     """What every service has that reads topics: how it takes part in its consumer group."""
 
+    sink: str = Field(
+        description="Names the destination; copies that fill the same one share the name, and with it the work.",
+        pattern=r"^[a-zA-Z0-9._-]{1,100}$",
+    )
     session_timeout: Duration = Field(
         timedelta(seconds=10),
         description="A copy that Kafka has not heard of for this long loses its partitions to the others.",
@@ -118,4 +129,5 @@ class Settings(Section):
     kafka: KafkaSettings = KafkaSettings()
     log: LogSettings = LogSettings()
     up: UpSettings = UpSettings()
+    topics: dict[str, TopicSettings] = Field({}, description="Per topic: how long and how much of it is kept.")
     state: Path = Field(default_factory=default_state, description="Folder for what must last on this machine.")

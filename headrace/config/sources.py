@@ -24,7 +24,15 @@ from headrace.config.errors import (
 from headrace.config.lines import Place, lines_of
 from headrace.config.model import Section, Settings
 from headrace.config.secret_files import check_private, read_secret
-from headrace.config.validation import DELIMITER, PREFIX, is_secret, secret_target, section_models, validate
+from headrace.config.validation import (
+    DELIMITER,
+    PREFIX,
+    is_secret,
+    secret_target,
+    section_models,
+    validate,
+    variable_name,
+)
 
 DEFAULT_FILE = "headrace.toml"
 
@@ -110,8 +118,10 @@ class Sources:
             values[name] = part.values
             origins |= {f"{name}.{field_name}": where for field_name, where in part.origins.items()}
         for name in set(Settings.model_fields) - set(section_models(Settings)):
-            for layer in self._plain_layers(name, given):
-                values[name], origins[name] = layer
+            for value, where in self._plain_layers(name, given):
+                old = values.get(name)
+                values[name] = _merge(old, value)
+                origins[name] = f"{origins[name]}; {where}" if isinstance(old, Mapping) else where
         return Resolved(validate(Settings, values, origins, ""), origins)
 
     def section(self, name: str, model: type[Model], overrides: Mapping[str, Any] | None = None) -> Resolved[Model]:
@@ -135,10 +145,8 @@ class Sources:
                 elif is_secret(model.model_fields.get(key)) and where.startswith(str(self.file)) and self.file:
                     check_private(self.file, f"{name}.{key}")
                 old = values.get(target)
-                if isinstance(old, dict) and isinstance(value, Mapping):
-                    values[target], origins[target] = {**old, **value}, f"{origins[target]}; {where}"
-                else:
-                    values[target], origins[target] = value, where
+                values[target] = _merge(old, value)
+                origins[target] = f"{origins[target]}; {where}" if isinstance(old, Mapping) else where
         return Resolved(validate(model, values, origins, name), origins)
 
     def instances(self, service: str, model: type[Section]) -> list[str]:
@@ -177,31 +185,38 @@ class Sources:
         return Layer(values, {key: self._place(path, key) for key in values})
 
     def _variables(self, section: str, model: type[Section]) -> Layer:
-        """What the environment says of one section; JSON where a field is a list or a table."""
+        """What the environment says of one section."""
         name = section.replace(".", DELIMITER)
-        start = PREFIX.lower() + name + DELIMITER
-        if not any(key.startswith(start) for key in self.environment):
-            return Layer({}, {})
+        values = self._environment(name, model) or {}
+        return Layer(values, {key: f"environment {variable_name(section, key)}" for key in values})
+
+    def _environment(self, name: str, kind: Any) -> Any:
+        """What the environment says of a field of type `kind`; lists and tables are JSON. None if nothing."""
+        start = PREFIX.lower() + name
+        if not any(key == start or key.startswith(start + DELIMITER) for key in self.environment):
+            return None
         # Costs a tenth of a second, so only where the environment says something.
         from pydantic import create_model
         from pydantic_settings import BaseSettings, EnvSettingsSource
         from pydantic_settings.exceptions import SettingsError
 
-        loader: Any = create_model("Loader", __base__=BaseSettings, **{name: (model, ...)})  # type: ignore[call-overload]
+        loader: Any = create_model("Loader", __base__=BaseSettings, **{name: (kind, ...)})
         source = EnvSettingsSource(loader, env_prefix=PREFIX, env_nested_delimiter=DELIMITER)
         source.env_vars = self.environment
         try:
-            values = source().get(name, {})
+            return source().get(name)
         except SettingsError as error:
             problem = "a list or table in the environment must be JSON"
-            raise InvalidSetting(setting=section, where=f"environment {start.upper()}…", problem=problem) from error
-        return Layer(values, {key: f"environment {(start + key).upper()}" for key in values})
+            where = f"environment {start.upper()}…"
+            raise InvalidSetting(setting=name.replace(DELIMITER, "."), where=where, problem=problem) from error
 
     def _plain_layers(self, name: str, overrides: Mapping[str, Any]) -> Iterator[tuple[Any, str]]:
+        """The values of a setting of the spine that is no section, the weakest first."""
         if name in self.tables:
             yield self.tables[name], self._place((), name)
-        if variable := self.environment.get(PREFIX.lower() + name):
-            yield variable, f"environment {PREFIX}{name.upper()}"
+        variables = self._environment(name, Settings.model_fields[name].annotation)
+        if variables is not None:
+            yield variables, f"environment {PREFIX}{name.upper()}"
         if overrides.get(name) is not None:
             yield overrides[name], "command line"
 
@@ -235,3 +250,10 @@ class Sources:
 
 def _is_instance(key: str, value: Any, model: type[Section]) -> bool:
     return isinstance(value, Mapping) and key not in model.model_fields and _INSTANCE.fullmatch(key) is not None
+
+
+def _merge(below: Any, above: Any) -> Any:
+    """Tables are merged key by key, everything else is replaced."""
+    if not isinstance(below, Mapping) or not isinstance(above, Mapping):
+        return above
+    return {**below, **{key: _merge(below.get(key), value) for key, value in above.items()}}

@@ -27,8 +27,8 @@ class Painter(Section):
     color: str = "red"
     wait: Duration = timedelta(seconds=5)
     chunk: Size = 1024
-    brushes: list[str] = []
-    labels: dict[str, str] = {}
+    brushes: list[str] = Field([])
+    labels: dict[str, str] = Field({})
     password: SecretStr | None = None
 
 
@@ -140,7 +140,7 @@ def test_a_secret_in_a_settings_file_that_others_can_read_is_refused(read, tmp_p
     sources = read('[painter]\nroot = "/a"\npassword = "hush"\n')
     assert painter(sources).password == SecretStr("hush")
     (tmp_path / "headrace.toml").chmod(0o640)
-    with pytest.raises(SecretReadable, match="hush|painter") as refusal:
+    with pytest.raises(SecretReadable, match=r"painter\.password") as refusal:
         painter(sources)
     assert "hush" not in str(refusal.value)
 
@@ -181,3 +181,9 @@ def test_durations_are_written_with_their_unit(read, written, seconds):
 @pytest.mark.parametrize(("written", "size"), [("64MiB", 1 << 26), ("10GB", 10**10), ("512", 512), (7, 7)])
 def test_sizes_are_written_with_their_unit(read, written, size):
     assert painter(read(), root="/a", chunk=written).chunk == size
+
+
+def test_what_is_kept_of_a_topic_is_set_per_topic(read):
+    text = '[topics.chunks]\nretention = "3d"\n'
+    found = read(text, HEADRACE_TOPICS__CHUNKS__RETENTION_SIZE="1GiB").settings().values.topics["chunks"]
+    assert (found.retention, found.retention_size) == (timedelta(days=3), 1 << 30)

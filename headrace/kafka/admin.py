@@ -1,0 +1,256 @@
+"""Create and describe topics: the catalogue on one side, a Kafka on the other, and the difference between them.
+
+Nothing here changes the partition count of a topic that holds data: its keys would move. Source: design section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import confluent_kafka
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
+
+from headrace.config import TopicSettings
+from headrace.errors import ConfigError
+from headrace.kafka.clients import METADATA_SECONDS, Cluster, KafkaUnreachable
+from headrace.topics import Topic
+
+ADMIN_SECONDS = 30.0
+
+
+class PartitionCountFixed(ConfigError):
+    """The topic {topic} has {found} partitions and kafka.partitions says {wanted}, but {problem}. To go on: {remedy}."""
+
+    code = "partition-count-fixed"
+
+
+class AdminRefused(ConfigError):
+    """Kafka at {bootstrap} refuses to {action} {topic}: {problem}."""
+
+    code = "admin-refused"
+
+
+class UnknownTopicSettings(ConfigError):
+    """There are settings in [topics.{topic}], but no such topic. Known topics: {valid}."""
+
+    code = "unknown-topic-settings"
+
+
+@dataclass(frozen=True)
+class TopicState:
+    """A topic as it is: `messages` counts offsets between beginning and end, so compaction makes it an upper bound."""
+
+    name: str
+    partitions: int
+    replication: int
+    messages: int
+    properties: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What `apply` does to one topic: create it, give it more partitions, or set properties (old and new value)."""
+
+    topic: str
+    create: bool
+    partitions: tuple[int, int] | None
+    properties: Mapping[str, tuple[str | None, str]]
+
+
+def wanted_properties(
+    topic: Topic, replication: int, settings: Mapping[str, TopicSettings] | None = None
+) -> dict[str, str]:
+    """The topic's Kafka properties. `settings` are the operator's own, by catalogue name."""
+    own = (settings or {}).get(topic.name, TopicSettings())
+    retention = own.retention or topic.retention
+    size = own.retention_size or topic.retention_bytes
+    return {
+        "cleanup.policy": topic.cleanup,
+        "retention.ms": "-1" if retention is None else str(int(retention.total_seconds() * 1000)),
+        "retention.bytes": "-1" if size is None else str(size),
+        "max.message.bytes": str(topic.max_message_bytes),
+        "message.timestamp.type": "LogAppendTime" if topic.append_time else "CreateTime",
+        # With three replicas one may be away and nothing acknowledged is ever on a single disk only.
+        "min.insync.replicas": "2" if replication >= 3 else "1",
+    }
+
+
+def plan(
+    cluster: Cluster, topics: Sequence[Topic], settings: Mapping[str, TopicSettings] | None = None
+) -> list[Change]:
+    """What has to change so that `topics` are as the catalogue and the settings say; empty if nothing.
+
+    Raises PartitionCountFixed if a topic would have to move its keys, UnknownTopicSettings, KafkaUnreachable.
+    """
+    settings = settings or {}
+    known = {topic.name for topic in topics}
+    for name in settings:
+        if name not in known:
+            raise UnknownTopicSettings(topic=name, valid=", ".join(sorted(known)))
+    wanted_count, replication = cluster.settings.partitions, cluster.settings.replication
+    found = describe(cluster, topics)
+    changes = []
+    for topic in topics:
+        wire = cluster.topic_name(topic)
+        state = found.get(topic.name)
+        wanted = wanted_properties(topic, replication if state is None else state.replication, settings)
+        if state is None:
+            changes.append(Change(wire, True, (0, wanted_count), {key: (None, value) for key, value in wanted.items()}))
+            continue
+        differing = {
+            key: (state.properties.get(key), value)
+            for key, value in wanted.items()
+            if _normal(state.properties.get(key)) != _normal(value)
+        }
+        growth = None
+        if state.partitions != wanted_count:
+            _refuse_move(wire, state, wanted_count)
+            growth = (state.partitions, wanted_count)
+        if differing or growth:
+            changes.append(Change(wire, False, growth, differing))
+    return changes
+
+
+def apply(cluster: Cluster, changes: Iterable[Change]) -> None:
+    """Carry out what `plan` found.
+
+    Raises AdminRefused with Kafka's own words if it does not agree, KafkaUnreachable if it does not answer.
+    """
+    admin = cluster.admin()
+    for change in changes:
+        if change.create:
+            count = change.partitions[1] if change.partitions else cluster.settings.partitions
+            config = {key: value for key, (_, value) in change.properties.items()}
+            new = NewTopic(
+                change.topic, num_partitions=count, replication_factor=cluster.settings.replication, config=config
+            )
+            _await(cluster, admin.create_topics([new], request_timeout=ADMIN_SECONDS), "create", change.topic)
+            continue
+        if change.partitions:
+            more = NewPartitions(change.topic, change.partitions[1])
+            _await(cluster, admin.create_partitions([more], request_timeout=ADMIN_SECONDS), "widen", change.topic)
+        if change.properties:
+            entries = [
+                ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+                for key, (_, value) in change.properties.items()
+            ]
+            resource = ConfigResource(ResourceType.TOPIC, change.topic, incremental_configs=entries)
+            answers = admin.incremental_alter_configs([resource], request_timeout=ADMIN_SECONDS)
+            _await(cluster, answers, "alter", change.topic)
+
+
+def create_missing(
+    cluster: Cluster, topics: Sequence[Topic], settings: Mapping[str, TopicSettings] | None = None
+) -> list[str]:
+    """Create the topics that are not there, and change nothing else; returns their names."""
+    existing = _metadata(cluster, cluster.admin())
+    absent = [topic for topic in topics if cluster.topic_name(topic) not in existing]
+    if not absent:
+        return []
+    names = {topic.name for topic in absent}
+    changes = plan(cluster, absent, {name: own for name, own in (settings or {}).items() if name in names})
+    try:
+        apply(cluster, changes)
+    except AdminRefused:
+        # Another process may have created them in the same moment.
+        if missing(cluster, topics):
+            raise
+    return [change.topic for change in changes]
+
+
+def missing(cluster: Cluster, topics: Iterable[Topic]) -> list[str]:
+    """The wire names of those topics that do not exist."""
+    existing = _metadata(cluster, cluster.admin())
+    return [name for topic in topics if (name := cluster.topic_name(topic)) not in existing]
+
+
+def describe(cluster: Cluster, topics: Iterable[Topic]) -> dict[str, TopicState]:
+    """Those of `topics` that exist, by catalogue name."""
+    admin = cluster.admin()
+    metadata = _metadata(cluster, admin)
+    present = {topic.name: name for topic in topics if (name := cluster.topic_name(topic)) in metadata}
+    if not present:
+        return {}
+    resources = {name: ConfigResource(ResourceType.TOPIC, wire) for name, wire in present.items()}
+    answers = admin.describe_configs(list(resources.values()), request_timeout=ADMIN_SECONDS)
+    sizes = _messages(cluster, admin, {wire: len(metadata[wire].partitions) for wire in present.values()})
+    states = {}
+    for name, wire in present.items():
+        entries = _result(cluster, answers[resources[name]], "describe", wire)
+        partitions = metadata[wire].partitions
+        states[name] = TopicState(
+            name=wire,
+            partitions=len(partitions),
+            replication=max(len(each.replicas) for each in partitions.values()),
+            messages=sizes[wire],
+            properties={key: entry.value for key, entry in entries.items() if entry.value is not None},
+        )
+    return states
+
+
+def _metadata(cluster: Cluster, admin: AdminClient) -> Mapping[str, Any]:
+    try:
+        return dict(admin.list_topics(timeout=METADATA_SECONDS).topics)
+    except confluent_kafka.KafkaException as error:
+        raise KafkaUnreachable(bootstrap=cluster.bootstrap, problem=error.args[0].str()) from error
+
+
+def _messages(cluster: Cluster, admin: AdminClient, counts: Mapping[str, int]) -> dict[str, int]:
+    """Offsets between the beginning and the end of each topic."""
+    parts = [confluent_kafka.TopicPartition(name, number) for name, count in counts.items() for number in range(count)]
+    totals = dict.fromkeys(counts, 0)
+    for spec, sign in ((OffsetSpec.latest(), 1), (OffsetSpec.earliest(), -1)):
+        answers = admin.list_offsets(dict.fromkeys(parts, spec), request_timeout=ADMIN_SECONDS)
+        for part, future in answers.items():
+            totals[part.topic] += sign * _result(cluster, future, "measure", part.topic).offset
+    return totals
+
+
+def _refuse_move(topic: str, state: TopicState, wanted: int) -> None:
+    if state.messages:
+        raise PartitionCountFixed(
+            topic=topic, found=state.partitions, wanted=wanted,
+            problem="it holds data, whose keys would move to other partitions",
+            remedy=f"set kafka.partitions = {state.partitions}, or start with new topics under another kafka.prefix",
+        )  # fmt: skip
+    if wanted < state.partitions:
+        raise PartitionCountFixed(
+            topic=topic, found=state.partitions, wanted=wanted,
+            problem="Kafka cannot take partitions away",
+            remedy=f"set kafka.partitions = {state.partitions}, or delete the topic, which is empty, and apply again",
+        )  # fmt: skip
+
+
+def _normal(value: str | None) -> str | None:
+    """Lists in one order: Kafka gives "compact,delete" back in the order it likes."""
+    return None if value is None else ",".join(sorted(value.split(",")))
+
+
+def _await(cluster: Cluster, answers: Mapping[Any, Future[Any]], action: str, topic: str) -> None:
+    for future in answers.values():
+        _result(cluster, future, action, topic)
+
+
+def _result(cluster: Cluster, future: Future[Any], action: str, topic: str) -> Any:
+    try:
+        return future.result(ADMIN_SECONDS + 5)
+    except (confluent_kafka.KafkaException, TimeoutError) as failure:
+        error = failure.args[0] if failure.args else None
+        if isinstance(error, confluent_kafka.KafkaError) and not error.retriable() and error.code() > 0:
+            raise AdminRefused(
+                bootstrap=cluster.bootstrap, action=action, topic=topic, problem=error.str()
+            ) from failure
+        problem = error.str() if isinstance(error, confluent_kafka.KafkaError) else "no answer in time"
+        raise KafkaUnreachable(bootstrap=cluster.bootstrap, problem=problem) from failure
