@@ -1,0 +1,1 @@
+"""What all senders of files share: snapshots, the log of what was sent, the engine that turns files into frames."""
