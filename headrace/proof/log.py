@@ -17,14 +17,15 @@ from headrace.codec.avro import EventType
 from headrace.errors import ConfigError, PoisonError
 from headrace.events import FileEvent, UploadAck
 from headrace.kafka.clients import Cluster
+from headrace.kafka.raw import RawMessage
 from headrace.kafka.reading import read_now, watermarks
 from headrace.keys import partition_of, path_id
-from headrace.proof.books import FILE_ID_BYTES, GOOD, Evidence
+from headrace.proof.books import GOOD
+from headrace.proof.evidence import FILE_ID_BYTES, Evidence, Sent
 from headrace.topics import CHUNKS, FILES, UPLOAD_ACKS, Topic
 
 _ID_CHARACTERS = 2 * FILE_ID_BYTES
 
-Raw = confluent_kafka.Message
 Filter = Callable[[bytes, bytes], bool]
 
 
@@ -59,11 +60,11 @@ class Name:
         """The path's id, if the source is known."""
         return None if self.source is None else path_id(self.source, self.text)
 
-    def names(self, event: FileEvent) -> bool:
-        """Whether the event is about a version of the file that is meant."""
+    def names(self, said: FileEvent | Sent) -> bool:
+        """Whether a source's word is about a version of the file that is meant."""
         if self.source is not None:
-            return event.path_id == self.path
-        return event.path == self.text or event.path.endswith(b"/" + self.text) or event.file == self.file
+            return said.path_id == self.path
+        return said.path == self.text or said.path.endswith(b"/" + self.text) or said.file == self.file
 
     def may_name(self, key: bytes, value: bytes) -> bool:
         """Whether a message of the files topic may be about the file, judged by its undecoded bytes."""
@@ -207,13 +208,12 @@ class _Slice:
             if remember and ack.file is not None:
                 self._paths[ack.file] = key[:_ID_CHARACTERS]
 
-    def _messages(self, topic: Topic, start: int, end: int | None) -> Iterator[Raw]:
+    def _messages(self, topic: Topic, start: int, end: int | None) -> Iterator[RawMessage]:
         ends: Mapping[int, int] | None = None if end is None else {self._number: end}
         batches = read_now(
             self._reader.cluster, topic, starts={self._number: start}, ends=ends, consumer=self._consumer
         )
-        for batch in batches:
-            yield from batch
+        return (message for batch in batches for message in batch)
 
     def _at(self, topic: Topic, milliseconds: int) -> int:
         name = self._reader.cluster.topic_name(topic)

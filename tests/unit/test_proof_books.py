@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from headrace.events import Covers, FileEvent, Outcome, UploadAck
 from headrace.keys import file_id, path_id
-from headrace.proof.books import STATUSES, Account, Evidence, Totals, accounts
+from headrace.proof.books import STATUSES, Account, accounts
+from headrace.proof.evidence import Evidence
+from headrace.proof.totals import Totals
 
 TREE = "headrace.assembler.main"
 LAKE = "headrace.archiver.lake"
@@ -217,7 +219,7 @@ def test_a_later_attempt_that_arrived_settles_the_failed_one() -> None:
     found, totals = books_of(first, second, receipt(first, "failed", code="expired"), receipt(second))
     assert found[first.file].entries[TREE].settled_by == second.file
     assert status(found[first.file]) == "failed"
-    assert totals.books[TREE].settled == 1
+    assert totals.books[TREE].settled.total() == 1
     assert totals.exit_code == 0
 
 
@@ -351,4 +353,4 @@ def test_the_outcomes_of_every_group_add_up_to_what_was_sent(said: tuple[list[Wo
         known = {file for file, account in found.items() if group in account.entries}
         assert book.sent == len(known) == sum(book.counts[name] for name in STATUSES)
         good = book.counts["delivered"] + book.counts["unchanged"]
-        assert book.sent == good + book.bad + book.put_aside + book.settled
+        assert book.sent == good + book.bad + book.put_aside + book.settled.total()

@@ -1,0 +1,166 @@
+"""Evidence: what sources and groups said of file versions, as sets.
+
+Work that is done twice leaves its receipts twice, in any order, so nothing here counts what it is told: events and
+receipts go into dictionaries by identity. Source: design section 1, rules 2 to 4.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+import msgspec
+
+from headrace.events import Covers, FileEvent, FileState, Outcome, UploadAck
+
+FILE_ID_BYTES = 16
+DEAD_MESSAGE = "dead:"
+"""Begins the item name of a receipt for one message that went to the dead letters: `dead:<partition>:<offset>`."""
+
+# A delivered receipt of an item wins over every other, whenever it came (design section 1, rule 4).
+_OUTCOME_RANK: Mapping[Outcome, int] = {"delivered": 2, "unchanged": 1, "dead_lettered": 0, "held": 0, "failed": 0}
+# A receipt that covers parts of an item with different outcomes is as good as its worst part.
+_WORST_FIRST: tuple[Outcome, ...] = ("failed", "dead_lettered", "held", "delivered", "unchanged")
+
+
+class Sent(msgspec.Struct, frozen=True, gc=False):
+    """What a source said last of one version of a file.
+
+    `last` is the offset of its closing frame in `partition` of the chunks topic, `offset` the event's own in the files
+    topic; `size` is bytes, `at` microseconds since the epoch, the other times nanoseconds.
+    """
+
+    path_id: bytes
+    file: bytes
+    source: str
+    path: bytes
+    state: FileState
+    attempt: int
+    inode: int | None
+    mtime_ns: int
+    size: int | None
+    alg: str | None
+    hash: bytes | None
+    partition: int
+    last: int | None
+    reason: str | None
+    at: int
+    offset: int
+
+
+class Received(msgspec.Struct, frozen=True, gc=False):
+    """What a group said of one version of a file. `where` is a URL, `etag` and `version` are the destination's own."""
+
+    outcome: Outcome
+    code: str | None
+    where: str | None
+    alg: str | None
+    hash: bytes | None
+    size: int | None
+    etag: str | None
+    version: str | None
+    ctime_ns: int | None
+    first: int
+    last: int
+    at: int
+
+
+class Evidence:
+    """What the log says, as sets: take events and receipts in any order, any number of times."""
+
+    def __init__(self) -> None:
+        self.versions: dict[bytes, Sent] = {}
+        self.receipts: dict[str, dict[bytes, Received]] = {}
+        self.dead: dict[str, dict[bytes, set[str]]] = {}
+        self.stray: dict[str, set[str]] = {}
+
+    def take_event(self, event: FileEvent, offset: int) -> None:
+        """Take a source's word; `offset` is the event's place in its partition of the files topic."""
+        known = self.versions.get(event.file)
+        if known is not None and (known.state != "sending", known.offset) >= (event.state != "sending", offset):
+            return
+        self.versions[event.file] = Sent(
+            path_id=event.path_id,
+            file=event.file,
+            source=sys.intern(event.source),
+            path=event.path,
+            state=event.state,
+            attempt=event.attempt,
+            inode=event.inode,
+            mtime_ns=event.mtime_ns,
+            size=event.size,
+            alg=sys.intern(event.alg) if event.alg else None,
+            hash=event.hash,
+            partition=event.partition,
+            last=event.last,
+            reason=event.reason,
+            at=event.at,
+            offset=offset,
+        )
+
+    def take_receipt(self, ack: UploadAck) -> None:
+        """Take a group's word. Receipts whose item is neither a file nor a dead message belong to other books."""
+        if ack.item.startswith(DEAD_MESSAGE):
+            if ack.file is None:
+                self.stray.setdefault(ack.group, set()).add(ack.item)
+            else:
+                self.dead.setdefault(ack.group, {}).setdefault(ack.file, set()).add(ack.item)
+            return
+        file = _file_of_item(ack.item)
+        if file is None or not ack.covers:
+            return
+        worst = min(ack.covers, key=_badness)
+        received = Received(
+            outcome=worst.outcome,
+            code=sys.intern(worst.code) if worst.code else None,
+            where=ack.where,
+            alg=sys.intern(ack.alg) if ack.alg else None,
+            hash=ack.hash,
+            size=ack.size,
+            etag=ack.etag,
+            version=ack.version,
+            ctime_ns=ack.ctime_ns,
+            first=ack.first,
+            last=ack.last,
+            at=ack.at,
+        )
+        of_group = self.receipts.setdefault(sys.intern(ack.group), {})
+        known = of_group.get(file)
+        if known is None or _weight(known) < _weight(received):
+            of_group[file] = received
+
+    def groups(self) -> set[str]:
+        """Every group that said anything."""
+        return self.receipts.keys() | self.dead.keys() | self.stray.keys()
+
+
+def _file_of_item(item: str) -> bytes | None:
+    if len(item) != 2 * FILE_ID_BYTES:
+        return None
+    try:
+        return bytes.fromhex(item)
+    except ValueError:
+        return None
+
+
+def _badness(covers: Covers) -> tuple[int, str]:
+    return _WORST_FIRST.index(covers.outcome), covers.code or ""
+
+
+def _weight(received: Received) -> tuple[object, ...]:
+    """A total order of receipts for one item in one group: by outcome, else the later one, else by content."""
+    return (
+        _OUTCOME_RANK[received.outcome],
+        received.last,
+        received.at,
+        received.first,
+        received.outcome,
+        received.code or "",
+        received.where or "",
+        received.hash or b"",
+        -1 if received.size is None else received.size,
+        received.alg or "",
+        received.etag or "",
+        received.version or "",
+        -1 if received.ctime_ns is None else received.ctime_ns,
+    )

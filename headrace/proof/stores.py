@@ -1,0 +1,86 @@
+"""Reading objects that receipts name: which store has the bucket, and the bytes of one object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from threading import Lock
+
+from pydantic import BaseModel
+
+from headrace.config import Sources
+from headrace.errors import ConfigError, TransientError
+from headrace.families import stages
+from headrace.objects.errors import ObjectMissing
+from headrace.objects.settings import BucketSettings
+from headrace.objects.store import ObjectStore
+from headrace.proof.destinations import Unreadable
+
+
+def configured_buckets(sources: Sources) -> dict[str, BucketSettings]:
+    """Every bucket that the settings of a service on this machine name, by its name."""
+    found: dict[str, BucketSettings] = {}
+    for name, stage in stages().items():
+        model = stage.load_settings()
+        instances = [key for key, value in sources.tables.get(name, {}).items() if isinstance(value, dict)]
+        for section in (name, *(f"{name}.{instance}" for instance in instances)):
+            try:
+                values = sources.section(section, model).values
+            except ConfigError:
+                # A section that cannot run as it stands reads no bucket either.
+                continue
+            for bucket in _buckets_in(values):
+                found[bucket.bucket] = bucket
+    return found
+
+
+def _buckets_in(values: BaseModel) -> Iterator[BucketSettings]:
+    if isinstance(values, BucketSettings):
+        yield values
+    for name in type(values).model_fields:
+        value = getattr(values, name)
+        if isinstance(value, BaseModel):
+            yield from _buckets_in(value)
+
+
+class StoreReader:
+    """Reads objects by their `s3://bucket/key`; safe to use from several threads.
+
+    Parameters:
+        endpoint: the store of buckets that `buckets` does not name; the keys come from the usual AWS environment.
+    """
+
+    def __init__(self, buckets: Mapping[str, BucketSettings], endpoint: str | None) -> None:
+        self._buckets = buckets
+        self._endpoint = endpoint
+        self._stores: dict[str, ObjectStore] = {}
+        self._lock = Lock()
+
+    def read(self, where: str) -> Iterator[bytes]:
+        """The bytes of one object.
+
+        Raises FileNotFoundError if it is gone, Unreadable if the store cannot be asked.
+        """
+        bucket, key = split_where(where)
+        try:
+            yield from self._store(where, bucket).read(key)
+        except ObjectMissing as error:
+            raise FileNotFoundError(where) from error
+        except TransientError as error:
+            raise Unreadable(where=where, problem=error.details.get("problem", error)) from error
+
+    def _store(self, where: str, bucket: str) -> ObjectStore:
+        with self._lock:
+            if bucket not in self._stores:
+                settings = self._buckets.get(bucket)
+                if settings is None and self._endpoint is None:
+                    raise Unreadable(where=where, problem="no settings here name its store; give --endpoint")
+                self._stores[bucket] = ObjectStore(
+                    settings or BucketSettings(endpoint=self._endpoint, bucket=bucket), connections=4
+                )
+            return self._stores[bucket]
+
+
+def split_where(where: str) -> tuple[str, str]:
+    """Bucket and key of `s3://bucket/key`; the key stands as it is, without percent-encoding."""
+    bucket, _, key = where.removeprefix("s3://").partition("/")
+    return bucket, key

@@ -1,0 +1,141 @@
+"""Verify: the books of all files, from the log alone or with the destinations read again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from headrace.kafka.clients import Cluster
+from headrace.proof.books import Account, accounts
+from headrace.proof.destinations import Check, Read, check
+from headrace.proof.evidence import Evidence, Received
+from headrace.proof.groups import Positions, UnknownSink, belongs_to, positions
+from headrace.proof.log import Name, Reader
+from headrace.proof.totals import Totals
+from headrace.stage.contract import Version
+from headrace.topics import CHUNKS
+
+READING_AT_ONCE = 4
+
+Checks = Mapping[str, Check]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The end of a verification, filled while its accounts are drawn."""
+
+    totals: Totals = field(default_factory=Totals)
+    findings: dict[str, int] = field(default_factory=dict)
+    undecodable: int = 0
+    without_position: list[str] = field(default_factory=list)
+
+    @property
+    def lost(self) -> int:
+        """Destinations that no longer have what they confirmed."""
+        return self.findings.get("differs", 0) + self.findings.get("gone", 0)
+
+    @property
+    def exit_code(self) -> int:
+        """That of the books, or 1 if a destination lost something, or nothing bears the name that was asked for."""
+        return 1 if self.lost else self.totals.exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What to verify.
+
+    Parameters:
+        name: only this file; `since`: only what happened from then on, milliseconds since the epoch.
+        sink: only the groups of this sink.
+        readers: how to read destinations again, by URL scheme; None leaves them alone.
+    """
+
+    cluster: Cluster
+    name: Name | None = None
+    since: int | None = None
+    sink: str | None = None
+    readers: Mapping[str, Read] | None = None
+
+    def run(self, outcome: Outcome) -> Iterator[tuple[Account, Checks]]:
+        """Every version with its entry per group, and what was found at the destination per group.
+
+        Raises UnknownSink, UnequalPartitions, MissingTopic, KafkaUnreachable.
+        """
+        # Positions first: what a group has committed has its receipt on the log before the receipts are read.
+        committed = {group: found for group, found in positions(self.cluster).items() if self._wanted(group)}
+        reader = Reader(self.cluster, self.since, self.name, self._wanted, frozenset(committed))
+        seen: set[str] = set()
+        # Partition by partition; a group that is only known by its receipts may turn up in a later one.
+        for evidence in reader.evidence():
+            for group in evidence.groups() - seen - committed.keys():
+                outcome.totals.expect_also(group)
+            seen |= evidence.groups()
+            expected: Positions = {group: {} for group in sorted(seen)} | committed
+            yield from self._slice(evidence, expected, outcome)
+        outcome.undecodable = reader.undecodable
+        outcome.without_position = sorted(seen - committed.keys())
+        if self.sink is not None and not seen and not committed:
+            known = ", ".join(sorted(positions(self.cluster))) or "none"
+            raise UnknownSink(sink=self.sink, topic=self.cluster.topic_name(CHUNKS), known=known)
+
+    def _wanted(self, group: str) -> bool:
+        return self.sink is None or belongs_to(group, self.sink, self.cluster.settings.prefix)
+
+    def _slice(self, evidence: Evidence, expected: Positions, outcome: Outcome) -> Iterator[tuple[Account, Checks]]:
+        found = list(accounts(evidence, expected))
+        meant = [account for account in found if self._meant(account)]
+        checks = {} if self.readers is None else _read_again(meant, _newest_of_each_place(found), self.readers)
+        for account in meant:
+            outcome.totals.take(account)
+            here = checks.get(account.file, {})
+            for result in here.values():
+                outcome.findings[result.finding] = outcome.findings.get(result.finding, 0) + 1
+            yield account, here
+        if self.name is None:
+            outcome.totals.stray_dead_letters += sum(len(items) for items in evidence.stray.values())
+
+    def _meant(self, account: Account) -> bool:
+        """Other versions of the path are read too when one is asked for by its id, since they may settle it."""
+        name = self.name
+        if name is None:
+            return True
+        return account.file == name.file or (account.sent is not None and name.names(account.sent))
+
+
+Place = tuple[str, str | None]
+
+
+def _newest_of_each_place(found: list[Account]) -> dict[Place, Version]:
+    """Which version lies at each place of each group: the newest of those that were delivered there."""
+    newest: dict[Place, Version] = {}
+    for account, group, received in _delivered(found):
+        version = Version(received.ctime_ns, received.first, account.file)
+        known = newest.get((group, received.where))
+        if known is None or version.newer_than(known):
+            newest[group, received.where] = version
+    return newest
+
+
+def _read_again(
+    meant: list[Account], newest: Mapping[Place, Version], readers: Mapping[str, Read]
+) -> dict[bytes, dict[str, Check]]:
+    """What lies at the destinations of every delivered version, by file id and group."""
+    checks: dict[bytes, dict[str, Check]] = {}
+    reading: list[tuple[bytes, str, Future[Check]]] = []
+    with ThreadPoolExecutor(READING_AT_ONCE, thread_name_prefix="verify") as pool:
+        for account, group, received in _delivered(meant):
+            if newest[group, received.where].file == account.file:
+                reading.append((account.file, group, pool.submit(check, received, readers)))
+            else:
+                checks.setdefault(account.file, {})[group] = Check("replaced", "a newer version lies there")
+        for file, group, future in reading:
+            checks.setdefault(file, {})[group] = future.result()
+    return checks
+
+
+def _delivered(found: list[Account]) -> Iterator[tuple[Account, str, Received]]:
+    for account in found:
+        for group, entry in account.entries.items():
+            if entry.status == "delivered" and entry.received is not None:
+                yield account, group, entry.received
