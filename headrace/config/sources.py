@@ -200,7 +200,8 @@ class Sources:
         from pydantic_settings import BaseSettings, EnvSettingsSource
         from pydantic_settings.exceptions import SettingsError
 
-        loader: Any = create_model("Loader", __base__=BaseSettings, **{name: (kind, ...)})
+        fields: Any = {name: (kind, ...)}
+        loader = create_model("Loader", __base__=BaseSettings, **fields)
         source = EnvSettingsSource(loader, env_prefix=PREFIX, env_nested_delimiter=DELIMITER)
         source.env_vars = self.environment
         try:

@@ -31,7 +31,7 @@ ADMIN_SECONDS = 30.0
 
 
 class PartitionCountFixed(ConfigError):
-    """The topic {topic} has {found} partitions and kafka.partitions says {wanted}, but {problem}. To go on: {remedy}."""
+    """The topic {topic} has {found} partitions and kafka.partitions says {wanted}, but {problem}. Way out: {remedy}."""
 
     code = "partition-count-fixed"
 
@@ -211,7 +211,8 @@ def _messages(cluster: Cluster, admin: AdminClient, counts: Mapping[str, int]) -
     """Offsets between the beginning and the end of each topic."""
     parts = [confluent_kafka.TopicPartition(name, number) for name, count in counts.items() for number in range(count)]
     totals = dict.fromkeys(counts, 0)
-    for spec, sign in ((OffsetSpec.latest(), 1), (OffsetSpec.earliest(), -1)):
+    ends = ((OffsetSpec.latest(), 1), (OffsetSpec.earliest(), -1))  # type: ignore[no-untyped-call]
+    for spec, sign in ends:
         answers = admin.list_offsets(dict.fromkeys(parts, spec), request_timeout=ADMIN_SECONDS)
         for part, future in answers.items():
             totals[part.topic] += sign * _result(cluster, future, "measure", part.topic).offset
