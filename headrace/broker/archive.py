@@ -20,6 +20,7 @@ from headrace.broker.jars import Jars
 from headrace.broker.java import Java
 from headrace.broker.launch import Launch
 from headrace.broker.layout import Layout
+from headrace.broker.process import gist
 from headrace.resources import locked
 
 _LOG = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def _train(java: Java, jars: Jars, archive: Path, *, heap_mebibytes: int, fast_s
                         folder=layout.root,
                         problem="did not answer in its training run",
                         log=layout.console,
-                        tail=layout.console.read_text(encoding="utf-8", errors="replace")[-600:],
+                        tail=gist(layout.console.read_text(encoding="utf-8", errors="replace")),
                     )
                 time.sleep(0.1)
             child.terminate()

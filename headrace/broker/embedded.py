@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Mapping
@@ -23,6 +24,8 @@ from headrace.resources import locked, state_folder
 
 DEFAULT_PORT = 19092
 _POLL = 0.05  # seconds between two looks at a starting broker
+_POLL_END = 0.02  # seconds between two looks at a stopping one
+_PORT_PATIENCE = 3.0  # seconds
 _MEBIBYTE = 1024 * 1024
 
 
@@ -167,11 +170,7 @@ class EmbeddedBroker:
         return process.find(pid, self.layout.server_properties)
 
     def _launch(self) -> None:
-        if not probe.is_free(self._wanted_port):
-            owner = process.holder(self._wanted_port)
-            if owner is None or self._find(owner.pid) is None:
-                raise PortTaken(port=self._wanted_port, holder=process.described(owner))
-            Record(owner.pid, self._wanted_port).write(self.layout.record)  # ours, its record was lost
+        if not self._wait_for_port():
             return
         self._check_room()
         java = find_java()
@@ -192,6 +191,20 @@ class EmbeddedBroker:
             launch.format(self._start_timeout)
         self._child = launch.spawn()
         Record(self._child.pid, self._wanted_port).write(self.layout.record)
+
+    def _wait_for_port(self) -> bool:
+        """Return whether the port is free; if it is our own broker's, whose record was lost, write that again."""
+        deadline = time.monotonic() + _PORT_PATIENCE
+        while not probe.is_free(self._wanted_port):
+            owner = process.holder(self._wanted_port)
+            if owner is not None and self._find(owner.pid) is not None:
+                Record(owner.pid, self._wanted_port).write(self.layout.record)
+                return False
+            # A process that has just been killed holds its sockets for a moment and is seen no more.
+            if owner is not None or time.monotonic() > deadline:
+                raise PortTaken(port=self._wanted_port, holder=process.described(owner))
+            time.sleep(_POLL_END)
+        return True
 
     def _check_room(self) -> None:
         free = shutil.disk_usage(self.layout.root).free // _MEBIBYTE
@@ -220,20 +233,27 @@ class EmbeddedBroker:
     def _end(self, patience: float) -> bool:
         running = self._running()
         if running is not None:
-            try:
-                if patience > 0:
-                    running.terminate()
-                    running.wait(patience)
-                else:
-                    running.kill()
-                    running.wait()
-            except psutil.TimeoutExpired:
-                running.kill()
-                running.wait()
-            except psutil.NoSuchProcess:
-                pass
+            if patience > 0:
+                self._signal(running, signal.SIGTERM)
+                self._await_end(running, patience)
+            self._signal(running, signal.SIGKILL)
+            self._await_end(running, None)
         self.layout.record.unlink(missing_ok=True)
         return running is not None
+
+    def _signal(self, running: psutil.Process, number: signal.Signals) -> None:
+        try:
+            running.send_signal(number)
+        except psutil.NoSuchProcess:
+            pass
+
+    def _await_end(self, running: psutil.Process, patience: float | None) -> None:
+        # Not psutil's wait: if another process started the broker and has not reaped it, the number stays.
+        deadline = None if patience is None else time.monotonic() + patience
+        while not process.ended(running) and (deadline is None or time.monotonic() < deadline):
+            time.sleep(_POLL_END)
+        if self._child is not None and self._child.poll() is not None:
+            self._child = None
 
 
 def _size(folder: Path) -> int:
@@ -251,8 +271,8 @@ def _nearest(folder: Path) -> Path:
     return next(parent for parent in (folder, *folder.parents) if parent.exists())
 
 
-def _tail(log: Path, size: int = 600) -> str:
+def _tail(log: Path) -> str:
     try:
-        return log.read_text(encoding="utf-8", errors="replace").strip()[-size:]
+        return process.gist(log.read_text(encoding="utf-8", errors="replace"))
     except FileNotFoundError:
         return ""

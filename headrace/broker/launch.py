@@ -14,7 +14,7 @@ from headrace.broker.errors import BrokerNotStarted
 from headrace.broker.jars import Jars
 from headrace.broker.java import Java, options
 from headrace.broker.layout import Layout
-from headrace.broker.process import MAIN_CLASS
+from headrace.broker.process import MAIN_CLASS, gist
 from headrace.broker.properties import AFTER_A_CRASH, log_properties, server_properties, write_properties
 
 
@@ -76,7 +76,7 @@ class Launch:
             check=False,
         )
         if run.returncode != 0:
-            said = (run.stdout + run.stderr).strip()[-600:]
+            said = gist(run.stdout + run.stderr)
             problem = "could not format its data"
             raise BrokerNotStarted(folder=self.layout.root, problem=problem, log="StorageTool", tail=said)
         self.layout.unfinished_data.rename(self.layout.data)

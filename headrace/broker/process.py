@@ -53,6 +53,23 @@ def find(pid: int, properties: Path) -> psutil.Process | None:
     return process if is_broker(command, properties) else None
 
 
+def gist(said: str, size: int = 600) -> str:
+    """The end of what a Java program said, without the frames of stack traces, which would fill it."""
+    lines = [line for line in said.splitlines() if line.strip() and not line.lstrip().startswith("at ")]
+    return "\n".join(lines)[-size:]
+
+
+def ended(process: psutil.Process) -> bool:
+    """Tell whether nothing is left of a process but an entry that its parent has not read.
+
+    Its command line vanishes earlier, and so does its first thread: sockets and locks are held until the last has gone.
+    """
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1)
+    except psutil.NoSuchProcess:
+        return True
+
+
 def is_broker(command: list[str], properties: Path) -> bool:
     """Tell whether a command line is that of a broker with this properties file."""
     return len(command) > 2 and command[-2:] == [MAIN_CLASS, str(properties)]
