@@ -89,6 +89,11 @@ class StageContext:
         entry = track.opened(item) if track is not None else None
         return entry is not None and entry.damaged
 
+    def orphan(self, message: Message) -> None:
+        """Count a skipped message; see the contract."""
+        for middleware in reversed(self._middleware):
+            middleware.after_orphan(message.partition)
+
     def newest(self, partition: Partition, path: str) -> Version | None:
         """The newest delivered version; see the contract."""
         track = self._tracks.get(partition)

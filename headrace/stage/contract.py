@@ -9,6 +9,7 @@ Source: design section 9.
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, Protocol
@@ -82,6 +83,9 @@ class Context(Protocol):
     def damaged(self, item: str) -> bool:
         """Whether a message of this open item went to the dead letters, so that it can never become whole."""
 
+    def orphan(self, message: Message) -> None:
+        """Count a message that is skipped since its item is not open: its beginning was dealt with, or is gone."""
+
     def newest(self, partition: Partition, path: str) -> Version | None:
         """The newest version of `path` that this group has delivered, as far as its receipts since low tell."""
 
@@ -98,8 +102,8 @@ class Context(Protocol):
         """Whether this process may still touch the outside: the zombie guard. Safe to call from any thread."""
 
 
-class Stage(Protocol):
-    """A service that reads topics. Subclass it; hooks that a stage does not need do nothing."""
+class Stage(ABC):
+    """A service that reads topics. Hooks that a stage does not need do nothing."""
 
     name: ClassVar[str]
     reads: ClassVar[Sequence[Topic]]
@@ -111,6 +115,7 @@ class Stage(Protocol):
     def assigned(self, partitions: Sequence[Partition]) -> None:
         """These partitions are ours now, from their low-water marks."""
 
+    @abstractmethod
     def handle(self, batch: Sequence[Message]) -> None:
         """Take messages, in log order per partition. May be called again with the same ones.
 
@@ -125,7 +130,7 @@ class Stage(Protocol):
         """Every second, or so: collect workers' results, look at time-outs. `now` is in seconds since the epoch."""
 
     def revoked(self, partitions: Sequence[Partition], lost: bool) -> None:
-        """These partitions are no longer ours: forget their items. If `lost`, somebody else has them: delete nothing."""
+        """Forget the items of these partitions. If `lost`, somebody else has them already: delete nothing."""
 
     def close(self) -> None:
         """Stop workers and release what is held."""

@@ -196,7 +196,7 @@ class Membership:
         self._report_expired(track, start, beginning)
 
     def _report_expired(self, track: Track, start: int, end: int) -> None:
-        """Messages that were never read are gone: say so for every file of theirs, so that its source sends it again."""
+        """Messages expired unread: say so for every file among them, so that its source sends it again."""
         topic = next(topic for topic in self._topics.values() if topic.name == track.partition.topic)
         log.error(
             "messages expired before they were read",

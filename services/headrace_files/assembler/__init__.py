@@ -1,0 +1,1 @@
+"""Rebuilds files from chunks in one folder tree."""
