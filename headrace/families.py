@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from headrace.config import ServiceSettings, Settings
     from headrace.kafka.clients import Cluster
     from headrace.observe.health import Health
-    from headrace.observe.metrics import Metrics
+    from headrace.observe.metrics import MetricEntry, Metrics
     from headrace.stage.contract import Source, Stage
     from headrace.topics import Topic
 
@@ -61,7 +61,8 @@ class StageEntry:
     """One service of a family.
 
     `settings` and `factory` are `"module:attribute"`: a subclass of ServiceSettings (StageSettings, where it reads
-    topics), and a ServiceFactory. `reads` and `writes` are names of topics in the catalogue.
+    topics through the loop), and a ServiceFactory; `metrics` a sequence of MetricEntry, if it has metrics of its own.
+    `reads` and `writes` are names of topics in the catalogue.
     """
 
     name: str
@@ -70,6 +71,7 @@ class StageEntry:
     factory: str
     reads: Sequence[str] = ()
     writes: Sequence[str] = ()
+    metrics: str | None = None
 
     def load_settings(self) -> type[ServiceSettings]:
         """The model of its section."""
@@ -80,6 +82,11 @@ class StageEntry:
         """What makes the service."""
         factory: ServiceFactory = load(self.factory)
         return factory
+
+    def load_metrics(self) -> Sequence[MetricEntry]:
+        """The metrics that only this service has."""
+        entries: Sequence[MetricEntry] = () if self.metrics is None else load(self.metrics)
+        return entries
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ Exit codes (design section 4): 0 everything delivered or unchanged, 1 something 
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +17,7 @@ import typer.main
 
 from headrace import __version__
 from headrace.cli.lazy import LazyGroup
+from headrace.cli.options import Options
 from headrace.errors import ConfigError, HeadraceError
 from headrace.families import CommandEntry, families
 
@@ -28,14 +29,6 @@ OWN_COMMANDS = (
     CommandEntry("config", "headrace.cli.config:app", "Show and check the settings."),
     CommandEntry("broker", "headrace.cli.broker:app", "Run Apache Kafka on this machine, without a cluster."),
 )
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is said before the command."""
-
-    config: Path | None = None
-    debug: bool = False
 
 
 def commands() -> Mapping[str, CommandEntry]:
@@ -70,13 +63,19 @@ def headrace(
         Path | None,
         typer.Option(metavar="FILE", help="Settings file; else $HEADRACE_CONFIG, else headrace.toml in this folder."),
     ] = None,
+    bootstrap: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Kafka to use; else as set, else the embedded one.")
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(metavar="LEVEL", help="The least severe log level: debug, info, warning, error.")
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show where in the code an error came from.")] = False,
     version: Annotated[  # noqa: ARG001 - acted on by its callback
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Move data from where it is born to the systems that use it, through Apache Kafka."""
-    context.obj = Options(config, debug)
+    context.obj = Options(config, bootstrap, log_level, debug)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -93,7 +92,7 @@ def run(arguments: Sequence[str]) -> int:
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
     except HeadraceError as error:
         if debug:
-            raise
+            traceback.print_exc()
         typer.echo(f"headrace: {error}", err=True)
         return 2 if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:

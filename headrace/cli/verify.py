@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,7 +17,7 @@ from headrace.kafka.clients import Cluster
 from headrace.proof.destinations import Read, read_file
 from headrace.proof.log import Name
 from headrace.proof.report import JsonReport, Report, TextReport
-from headrace.proof.stores import StoreReader, configured_buckets
+from headrace.proof.stores import StoreReader
 from headrace.proof.verify import Outcome, Verification
 
 
@@ -29,7 +28,7 @@ class WrongTime(ConfigError):
 
 
 class OneOrTheOther(ConfigError):
-    """A file and --since exclude each other: one asks for all of a file's versions, the other for all files since then."""
+    """A file and --since exclude each other. Give one of them: a file is told of with all its versions."""
 
     code = "one-or-the-other"
 
@@ -77,10 +76,7 @@ def verify(
         raise OneOrTheOther
     sources = config.sources(getattr(context.obj, "config", None))
     settings = sources.settings().values
-    readers: dict[str, Read] | None = None
-    if deep:
-        buckets = configured_buckets(sources)
-        readers = {"file": read_file, "s3": StoreReader(buckets, endpoint).read}
+    readers: dict[str, Read] | None = {"file": read_file, "s3": StoreReader(sources, endpoint).read} if deep else None
     outcome = Outcome()
     verification = Verification(
         Cluster(settings.kafka),

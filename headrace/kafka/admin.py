@@ -5,6 +5,7 @@ Nothing here changes the partition count of a topic that holds data: its keys wo
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -129,6 +130,7 @@ def apply(cluster: Cluster, changes: Iterable[Change]) -> None:
     Raises AdminRefused with Kafka's own words if it does not agree, KafkaUnreachable if it does not answer.
     """
     admin = cluster.admin()
+    changes = list(changes)
     for change in changes:
         if change.create:
             count = change.partitions[1] if change.partitions else cluster.settings.partitions
@@ -149,6 +151,7 @@ def apply(cluster: Cluster, changes: Iterable[Change]) -> None:
             resource = ConfigResource(ResourceType.TOPIC, change.topic, incremental_configs=entries)
             answers = admin.incremental_alter_configs([resource], request_timeout=ADMIN_SECONDS)
             _await(cluster, answers, "alter", change.topic)
+    _await_metadata(cluster, admin, {change.topic for change in changes if change.create})
 
 
 def create_missing(
@@ -205,6 +208,15 @@ def _metadata(cluster: Cluster, admin: AdminClient) -> Mapping[str, Any]:
         return dict(admin.list_topics(timeout=METADATA_SECONDS).topics)
     except confluent_kafka.KafkaException as error:
         raise KafkaUnreachable(bootstrap=cluster.bootstrap, problem=error.args[0].str()) from error
+
+
+def _await_metadata(cluster: Cluster, admin: AdminClient, names: set[str]) -> None:
+    """A topic is created in the controller's log first; the broker that we ask learns of it a moment later."""
+    deadline = time.monotonic() + ADMIN_SECONDS
+    while absent := names - _metadata(cluster, admin).keys():
+        if time.monotonic() > deadline:
+            raise KafkaUnreachable(bootstrap=cluster.bootstrap, problem=f"{min(absent)} was created but is not there")
+        time.sleep(0.05)
 
 
 def _messages(cluster: Cluster, admin: AdminClient, counts: Mapping[str, int]) -> dict[str, int]:

@@ -1,0 +1,204 @@
+"""What commands that speak to Kafka need: settings, logs, a cluster; and how a service runs in the foreground."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, cast
+
+import structlog
+import typer
+
+from headrace.cli.options import Options
+from headrace.config import ServiceSettings, Settings, Sources, StageSettings, sources
+from headrace.errors import TransientError
+from headrace.families import Host, StageEntry, catalogue, stage_named
+from headrace.kafka.admin import create_missing, missing
+from headrace.kafka.clients import Cluster, MissingTopic
+from headrace.observe.health import Health
+from headrace.observe.log import configure
+from headrace.observe.metrics import LOOP_METRICS, Metrics
+from headrace.observe.server import HealthServer
+from headrace.stage.contract import Source, Stage
+
+if TYPE_CHECKING:
+    from headrace.broker import EmbeddedBroker
+
+log = structlog.get_logger(__name__)
+
+PARENT_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Session:
+    """The settings of one command line."""
+
+    sources: Sources
+    settings: Settings
+    origins: Mapping[str, str]
+
+    def cluster(self) -> Cluster:
+        """The Kafka that is configured, else the embedded one, started."""
+        return cluster_from(self.settings)
+
+
+def begin(context: typer.Context, service: str | None = None) -> Session:
+    """Read the settings that the command line asks for, and set up logs on standard error."""
+    options = context.find_object(Options) or Options()
+    found = sources(options.config)
+    resolved = found.settings(options.overrides)
+    configure(resolved.values.log, service)
+    return Session(found, resolved.values, resolved.origins)
+
+
+def embedded_broker(settings: Settings) -> EmbeddedBroker:
+    """The broker of this machine, which is used where no Kafka is configured; not started."""
+    from headrace.broker import EmbeddedBroker  # psutil and more, for those who need it
+
+    return EmbeddedBroker(settings.state / "broker")
+
+
+def cluster_from(settings: Settings) -> Cluster:
+    """The Kafka that is configured, else the embedded one: started if it does not run, its topics created.
+
+    On a Kafka of your own nothing is created: `headrace topics apply` does that.
+    """
+    if settings.kafka.bootstrap is not None:
+        return Cluster(settings.kafka)
+    broker = embedded_broker(settings)
+    if not broker.status().answering:
+        log.info("starting the embedded Kafka", folder=str(settings.state / "broker"))
+    broker.start()
+    cluster = Cluster(settings.kafka.model_copy(update={"bootstrap": broker.bootstrap}))
+    created = create_missing(cluster, catalogue(), settings.topics)
+    if created:
+        log.info("topics created", topics=created)
+    return cluster
+
+
+def serve(
+    context: typer.Context,
+    name: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    with_parent: bool = False,
+    stop: threading.Event | None = None,
+) -> None:
+    """Run one service in the foreground until SIGTERM, SIGINT or `stop`; then it drains.
+
+    Parameters:
+        name: its section, such as `assembler` or `assembler.site_b`.
+        overrides: settings from the command line; those that are None were not given.
+        with_parent: also stop when the process that started this one is gone.
+    """
+    session = begin(context, name)
+    entry = stage_named(name)
+    settings = session.sources.section(name, entry.load_settings(), overrides).values
+    with stopping(stop or threading.Event(), with_parent=with_parent) as ending:
+        cluster = _reachable(session, entry, ending)
+        if cluster is not None:
+            run_service(entry, name, session.settings, settings, cluster, ending)
+
+
+def run_service(
+    entry: StageEntry, name: str, settings: Settings, own: ServiceSettings, cluster: Cluster, stop: threading.Event
+) -> None:
+    """Run a service in this thread, with its metrics and health, until `stop` is set and it has drained.
+
+    Raises FatalError if it must end and start again.
+    """
+    health = Health()
+    metrics = Metrics([*(LOOP_METRICS if isinstance(own, StageSettings) else ()), *entry.load_metrics()])
+    service = entry.load_factory()(own, Host(name, settings, cluster, health, metrics))
+    with ExitStack() as held:
+        if own.metrics_port != 0:
+            port = 0 if own.metrics_port == "auto" else own.metrics_port
+            server = held.enter_context(HealthServer(health, metrics, own.metrics_host, port))
+            log.info("metrics and health", url=f"http://{own.metrics_host}:{server.port}/metrics")
+        if isinstance(own, StageSettings):
+            _run_stage(cast("Stage", service), settings.state, own, cluster, health, metrics, stop)
+        else:
+            health.ready()
+            cast("Source", service).run(stop)
+    log.info("stopped")
+
+
+def _run_stage(
+    stage: Stage,
+    state: Path,
+    own: StageSettings,
+    cluster: Cluster,
+    health: Health,
+    metrics: Metrics,
+    stop: threading.Event,
+) -> None:
+    from headrace.observe.reporting import Reporting  # a source needs none of these
+    from headrace.stage.loop import Loop
+    from headrace.stage.slots import Slot
+
+    with Slot(state, cluster.group_name(stage.name, own.sink), own.slot) as slot:
+        loop = Loop(
+            stage,
+            cluster,
+            sink=own.sink,
+            session=own.session_timeout.total_seconds(),
+            instance=slot.instance,
+            middleware=[Reporting(metrics, health)],
+        )
+        log.info("started", group=loop.group, kafka=cluster.bootstrap)
+        loop.run(stop)
+
+
+@contextmanager
+def stopping(stop: threading.Event, *, with_parent: bool = False) -> Iterator[threading.Event]:
+    """Set `stop` at SIGTERM or SIGINT. The second signal ends the process at once.
+
+    Parameters:
+        with_parent: also set it when the parent process is gone.
+    """
+
+    def asked(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        stop.set()
+
+    before = {number: signal.signal(number, asked) for number in (signal.SIGTERM, signal.SIGINT)}
+    if with_parent:
+        threading.Thread(target=_watch_parent, args=(os.getppid(), stop), name="parent", daemon=True).start()
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _watch_parent(parent: int, stop: threading.Event) -> None:
+    while not stop.wait(PARENT_SECONDS):
+        if os.getppid() != parent:
+            log.warning("the supervisor is gone; stopping")
+            stop.set()
+
+
+def _reachable(session: Session, entry: StageEntry, stop: threading.Event) -> Cluster | None:
+    """The cluster once it answers: a service that starts before its Kafka waits for it. None if told to stop.
+
+    Raises MissingTopic if one of the service's topics does not exist.
+    """
+    names = {*entry.reads, *entry.writes}
+    topics = [topic for topic in catalogue() if topic.name in names]
+    while not stop.is_set():
+        try:
+            cluster = session.cluster()
+            if absent := missing(cluster, topics):
+                raise MissingTopic(topic=absent[0])
+        except TransientError as error:
+            log.warning("waiting for Kafka", problem=str(error))
+            stop.wait(error.retry_after)
+        else:
+            return cluster
+    return None
