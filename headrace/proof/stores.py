@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from threading import Lock
 
 from pydantic import BaseModel
@@ -46,12 +46,14 @@ class StoreReader:
     """Reads objects by their `s3://bucket/key`; safe to use from several threads.
 
     Parameters:
-        endpoint: the store of buckets that `buckets` does not name; the keys come from the usual AWS environment.
+        sources: settings that may name the buckets.
+        endpoint: the store of buckets that they do not name; the keys come from the usual AWS environment.
     """
 
-    def __init__(self, buckets: Mapping[str, BucketSettings], endpoint: str | None) -> None:
-        self._buckets = buckets
+    def __init__(self, sources: Sources, endpoint: str | None) -> None:
+        self._sources = sources
         self._endpoint = endpoint
+        self._buckets: dict[str, BucketSettings] | None = None
         self._stores: dict[str, ObjectStore] = {}
         self._lock = Lock()
 
@@ -71,6 +73,8 @@ class StoreReader:
     def _store(self, where: str, bucket: str) -> ObjectStore:
         with self._lock:
             if bucket not in self._stores:
+                if self._buckets is None:
+                    self._buckets = configured_buckets(self._sources)
                 settings = self._buckets.get(bucket)
                 if settings is None and self._endpoint is None:
                     raise Unreadable(where=where, problem="no settings here name its store; give --endpoint")

@@ -7,7 +7,7 @@ from collections import Counter
 import msgspec
 
 from headrace.events import FileState
-from headrace.proof.books import GOOD, STATUSES, Account, Entry, Status
+from headrace.proof.books import GOOD, Account, Entry, Status
 
 
 class Book(msgspec.Struct):
