@@ -262,6 +262,10 @@ class Loop:
         self._held[partition] = held
         if seconds > LONGEST_UNPAUSED_WAIT:
             self._stop_fetching(partition, held)
+        if not error.steady:
+            log.warning(
+                "paused", group=self.group, partition=partition.number, seconds=round(seconds, 1), why=str(error)
+            )
         self._tell_pause([partition], seconds, str(error))
 
     def _stop_fetching(self, partition: Partition, held: _Held) -> None:
@@ -314,6 +318,8 @@ class Loop:
             self._flush_attempt += 1
             seconds = delay(error, self._flush_attempt)
             self._idle_until = now + seconds
+            if not error.steady:
+                log.warning("paused", group=self.group, seconds=round(seconds, 1), why=str(error))
             self._pause(list(self._tracks), seconds, str(error))
 
     def _tick(self, now: float) -> None:

@@ -248,6 +248,6 @@ class Assembler(Stage):
                 self._tree.remove_partial(item)
 
 
-def create(settings: AssemblerSettings, _host: Host) -> Assembler:
+def service(settings: AssemblerSettings, _host: Host) -> Assembler:
     """The assembler as its settings say."""
     return Assembler(settings)

@@ -17,7 +17,7 @@ class AssemblerSettings(StageSettings):
     root: Path = Field(description="Folder that the files are rebuilt in; created if it is missing.")
     sink: str = Field(
         "files",
-        pattern=r"^[A-Za-z0-9_-]+$",
+        pattern=r"^[a-zA-Z0-9._-]{1,100}$",
         description="Name of this tree: its copies share the work, other sinks get everything as well.",
     )
     layout: Literal["{path}", "{source}/{path}"] = Field(
