@@ -14,7 +14,7 @@ from headrace.broker import DEFAULT_PORT, EmbeddedBroker, Status
 from headrace.cli.runtime import begin
 from headrace.errors import ConfigError
 
-app = typer.Typer(no_args_is_help=True, help="Run Apache Kafka on this machine, without a cluster.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Run Apache Kafka on this machine.")
 
 Data = Annotated[
     Path | None,
