@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from headrace.errors import ConfigError
 
 if TYPE_CHECKING:
+    from headrace.checks import Check
     from headrace.config import ServiceSettings, Settings
     from headrace.kafka.clients import Cluster
     from headrace.observe.health import Health
@@ -61,7 +62,8 @@ class StageEntry:
     """One service of a family.
 
     `settings` and `factory` are `"module:attribute"`: a subclass of ServiceSettings (StageSettings, where it reads
-    topics through the loop), and a ServiceFactory; `metrics` a sequence of MetricEntry, if it has metrics of its own.
+    topics through the loop), and a ServiceFactory; `metrics` a sequence of MetricEntry, if it has metrics of its own;
+    `check` takes the settings and yields a Check for each thing outside that the service is to use, changing nothing.
     `reads` and `writes` are names of topics in the catalogue.
     """
 
@@ -72,6 +74,7 @@ class StageEntry:
     reads: Sequence[str] = ()
     writes: Sequence[str] = ()
     metrics: str | None = None
+    check: str | None = None
 
     def load_settings(self) -> type[ServiceSettings]:
         """The model of its section."""
@@ -82,6 +85,11 @@ class StageEntry:
         """What makes the service."""
         factory: ServiceFactory = load(self.factory)
         return factory
+
+    def run_check(self, settings: ServiceSettings) -> Iterable[Check]:
+        """Look at what the service is to use."""
+        checks: Iterable[Check] = () if self.check is None else load(self.check)(settings)
+        return checks
 
     def load_metrics(self) -> Sequence[MetricEntry]:
         """The metrics that only this service has."""

@@ -10,10 +10,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from headrace import config
+from headrace.cli.runtime import begin
 from headrace.config.units import parse_duration
 from headrace.errors import ConfigError
-from headrace.kafka.clients import Cluster
 from headrace.proof.destinations import Read, read_file
 from headrace.proof.log import Name
 from headrace.proof.report import JsonReport, Report, TextReport
@@ -74,12 +73,14 @@ def verify(
     """
     if file is not None and since is not None:
         raise OneOrTheOther
-    sources = config.sources(getattr(context.obj, "config", None))
-    settings = sources.settings().values
-    readers: dict[str, Read] | None = {"file": read_file, "s3": StoreReader(sources, endpoint).read} if deep else None
+    session = begin(context)
+    cluster = session.cluster()
+    readers: dict[str, Read] | None = (
+        {"file": read_file, "s3": StoreReader(session.sources, endpoint).read} if deep else None
+    )
     outcome = Outcome()
     verification = Verification(
-        Cluster(settings.kafka),
+        cluster,
         name=None if file is None else Name(os.fsencode(file), source),
         since=None if since is None else since_milliseconds(since, datetime.now(UTC).astimezone()),
         sink=sink,
@@ -89,7 +90,7 @@ def verify(
     if json:
         report = JsonReport(sys.stdout.write)
     else:
-        report = TextReport(Console(highlight=False), settings.kafka.prefix, every_file=file is not None)
+        report = TextReport(Console(highlight=False), cluster.settings.prefix, every_file=file is not None)
     for account, checks in verification.run(outcome):
         report.take(account, checks)
     report.end(outcome)

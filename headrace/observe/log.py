@@ -23,7 +23,7 @@ _USER_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Hide what is secret by its type, by its name, or as the user part of a URL; what identifies a record comes first."""
+    """Hide what is secret by its type, by its name, or in a URL; what identifies a record comes first."""
     first = {name: event.pop(name) for name in ("timestamp", "level", "service", "event") if name in event}
     return first | {name: hide(value, name) for name, value in event.items()}
 

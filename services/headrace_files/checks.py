@@ -1,0 +1,31 @@
+"""What `headrace config check` looks at for the services of this family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from headrace.checks import Check, attempt, readable_folder, writable_folder
+
+if TYPE_CHECKING:
+    from headrace_files.archiver.settings import ArchiverSettings
+    from headrace_files.assembler.settings import AssemblerSettings
+    from headrace_files.directory_source.settings import DirectorySourceSettings
+
+
+def directory_source(settings: DirectorySourceSettings) -> Iterator[Check]:
+    """The folder that is watched must be there."""
+    yield readable_folder("root", settings.root)
+
+
+def assembler(settings: AssemblerSettings) -> Iterator[Check]:
+    """The tree that files are rebuilt in must be writable."""
+    yield writable_folder("root", settings.root)
+
+
+def archiver(settings: ArchiverSettings) -> Iterator[Check]:
+    """The bucket must be there, and take our credentials."""
+    from headrace.objects.store import ObjectStore  # loads two object store clients
+
+    store = ObjectStore(settings)
+    yield attempt("bucket", store.check, f"{settings.bucket} at {store.endpoint} answers")
