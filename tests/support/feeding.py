@@ -55,7 +55,9 @@ class FedFile:
 
     def data(self) -> list[bytes]:
         return [
-            frames.encode(frames.Data(v=1, i=index, off=offset, b=memoryview(self.content)[offset : offset + self.chunk]))
+            frames.encode(
+                frames.Data(v=1, i=index, off=offset, b=memoryview(self.content)[offset : offset + self.chunk])
+            )
             for index, offset in enumerate(range(0, len(self.content), self.chunk))
         ]
 

@@ -62,9 +62,7 @@ def running(stage: Stage, cluster: Cluster, sink: str = "test", **options: objec
 def receipts_on_log(cluster: Cluster) -> list[UploadAck]:
     """All receipts, in log order per partition."""
     return [
-        avro.decode(message.value() or b"", UploadAck)
-        for batch in read_now(cluster, UPLOAD_ACKS)
-        for message in batch
+        avro.decode(message.value() or b"", UploadAck) for batch in read_now(cluster, UPLOAD_ACKS) for message in batch
     ]
 
 
