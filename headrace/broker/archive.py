@@ -32,8 +32,7 @@ def ensure_archive(java: Java, jars: Jars, *, heap_mebibytes: int, fast_start: b
 
     Returns None if it cannot be written: a broker without it is slower to start and otherwise the same.
     """
-    # The collector decides the layout of objects, so each mode has its own.
-    archive = jars.archive(f"{'fast' if fast_start else 'normal'}-{java.fingerprint}")
+    archive = archive_path(java, jars, fast_start=fast_start)
     if archive.exists():
         return archive
     with locked(archive.with_suffix(".lock")):
@@ -44,6 +43,12 @@ def ensure_archive(java: Java, jars: Jars, *, heap_mebibytes: int, fast_start: b
                 _LOG.warning("no class-data archive for the embedded broker, it will start slowly: %s", error)
                 return None
     return archive
+
+
+def archive_path(java: Java, jars: Jars, *, fast_start: bool) -> Path:
+    """Path of the archive for this Java and these options, there or not."""
+    # The collector decides the layout of objects, so each mode has its own.
+    return jars.folder / f"{'fast' if fast_start else 'normal'}-{java.fingerprint}.jsa"
 
 
 def _train(java: Java, jars: Jars, archive: Path, *, heap_mebibytes: int, fast_start: bool) -> None:

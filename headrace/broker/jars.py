@@ -31,25 +31,32 @@ class Jars:
         """Every jar by name, in a fixed order: a class-data archive is only valid for the very same text."""
         return os.pathsep.join(str(jar) for jar in sorted(self.folder.glob("*.jar")))
 
-    def archive(self, name: str) -> Path:
-        """Path of the class-data archive of this name, there or not."""
-        return self.folder / f"{name}.jsa"
-
 
 def ensure_jars() -> Jars:
     """Return the jars, fetching them if this cache does not have them.
 
     Raises MavenMissing or JarsNotFetched.
     """
-    pom = resource("deploy", "kafka", "pom.xml")
-    cache = cache_folder() / "kafka"
-    jars = Jars(cache / hashlib.sha256(pom.read_bytes()).hexdigest()[:12])
-    if jars.folder.is_dir():
-        return jars
-    with locked(cache / "fetch.lock"):
-        if not jars.folder.is_dir():
-            _fetch(pom, jars.folder)
+    jars = _place()
+    if not jars.folder.is_dir():
+        with locked(jars.folder.parent / "fetch.lock"):
+            if not jars.folder.is_dir():
+                _fetch(_pom(), jars.folder)
     return jars
+
+
+def jars_here() -> Jars | None:
+    """Return the jars if this cache has them."""
+    jars = _place()
+    return jars if jars.folder.is_dir() else None
+
+
+def _pom() -> Path:
+    return resource("deploy", "kafka", "pom.xml")
+
+
+def _place() -> Jars:
+    return Jars(cache_folder() / "kafka" / hashlib.sha256(_pom().read_bytes()).hexdigest()[:12])
 
 
 def _fetch(pom: Path, folder: Path) -> None:

@@ -33,13 +33,21 @@ def ensure_versitygw() -> Path:
 
     Raises GoMissing or VersitygwNotBuilt.
     """
-    program = cache_folder() / "versitygw" / VERSION / "versitygw"
-    if program.exists():
-        return program
-    with locked(program.parent / "build.lock"):
-        if not program.exists():
-            _build(program)
+    program = _place()
+    if not program.exists():
+        with locked(program.parent / "build.lock"):
+            if not program.exists():
+                _build(program)
     return program
+
+
+def versitygw_here() -> Path | None:
+    """Return the program if this cache has it."""
+    return _place() if _place().exists() else None
+
+
+def _place() -> Path:
+    return cache_folder() / "versitygw" / VERSION / "versitygw"
 
 
 def _build(program: Path) -> None:
