@@ -18,7 +18,7 @@ import typer
 from headrace.cli.options import Options
 from headrace.config import ServiceSettings, Settings, Sources, StageSettings, sources
 from headrace.errors import TransientError
-from headrace.families import Host, StageEntry, catalogue, stage_named
+from headrace.families import Host, ServiceFactory, StageEntry, catalogue, stage_named
 from headrace.kafka.admin import create_missing, missing
 from headrace.kafka.clients import Cluster, MissingTopic
 from headrace.observe.health import Health
@@ -89,6 +89,7 @@ def serve(
     *,
     with_parent: bool = False,
     stop: threading.Event | None = None,
+    factory: ServiceFactory | None = None,
 ) -> None:
     """Run one service in the foreground until SIGTERM, SIGINT or `stop`; then it drains.
 
@@ -96,6 +97,7 @@ def serve(
         name: its section, such as `assembler` or `assembler.site_b`.
         overrides: settings from the command line; those that are None were not given.
         with_parent: also stop when the process that started this one is gone.
+        factory: makes the service instead of the family's own, for a command that does more with it.
     """
     session = begin(context, name)
     entry = stage_named(name)
@@ -103,11 +105,17 @@ def serve(
     with stopping(stop or threading.Event(), with_parent=with_parent) as ending:
         cluster = _reachable(session, entry, ending)
         if cluster is not None:
-            run_service(entry, name, session.settings, settings, cluster, ending)
+            run_service(entry, name, session.settings, settings, cluster, ending, factory)
 
 
 def run_service(
-    entry: StageEntry, name: str, settings: Settings, own: ServiceSettings, cluster: Cluster, stop: threading.Event
+    entry: StageEntry,
+    name: str,
+    settings: Settings,
+    own: ServiceSettings,
+    cluster: Cluster,
+    stop: threading.Event,
+    factory: ServiceFactory | None = None,
 ) -> None:
     """Run a service in this thread, with its metrics and health, until `stop` is set and it has drained.
 
@@ -115,7 +123,7 @@ def run_service(
     """
     health = Health()
     metrics = Metrics([*(LOOP_METRICS if isinstance(own, StageSettings) else ()), *entry.load_metrics()])
-    service = entry.load_factory()(own, Host(name, settings, cluster, health, metrics))
+    service = (factory or entry.load_factory())(own, Host(name, settings, cluster, health, metrics))
     with ExitStack() as held:
         if own.metrics_port != 0:
             port = 0 if own.metrics_port == "auto" else own.metrics_port
