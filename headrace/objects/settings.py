@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
+
+from headrace.config import Section
 
 
-class BucketSettings(BaseModel):
+class BucketSettings(Section):
     """One bucket of an S3 object store; a part of the settings of the service that uses it."""
 
     endpoint: str | None = Field(

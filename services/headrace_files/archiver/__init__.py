@@ -1,0 +1,1 @@
+"""Stores files from Kafka in an object store, without a local copy."""
