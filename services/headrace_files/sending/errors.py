@@ -39,3 +39,9 @@ class SenderBroken(FatalError):
     """Sending stopped in an unforeseen way: {problem}; the process ends; started again it goes on from the log."""
 
     code = "sender-broken"
+
+
+class WrongOption(ConfigError):
+    """The option {option} is wrong: {value!r} is no {kind}. Examples: {examples}."""
+
+    code = "wrong-option"

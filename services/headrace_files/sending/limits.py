@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import confluent_kafka
-from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]
+from confluent_kafka.admin import ConfigResource
 
 from headrace.kafka.clients import METADATA_SECONDS, Cluster, KafkaUnreachable, MissingTopic
 from headrace.topics import Topic

@@ -46,7 +46,7 @@ def send(sender: Sender, job: Job, scratch: bytearray) -> bytearray:
             sender, job, path, snapshot.file_id(sender.source, job.path, job.attempt), snapshot, partition
         )
         start = resume.start(sender.cluster, job.previous, transfer.file, snapshot.size, partition, transfer.key)
-        chunk = start.chunk or sender.options.chunk
+        chunk = transfer.chunk = start.chunk or sender.options.chunk
         if len(scratch) < chunk + 1:
             scratch = bytearray(chunk + 1)
         if start.abandon and job.previous is not None:
@@ -62,9 +62,10 @@ def send(sender: Sender, job: Job, scratch: bytearray) -> bytearray:
 
 def _give_up(sender: Sender, job: Job, result: Result, reason: str | None) -> None:
     """The file is not there to be sent: nothing on the log, unless its beginning already is."""
+    gone = None
     if job.previous is not None and job.previous.state == "sending":
-        sender.abandon(job.previous, reason or result.value)
-    sender.end(Outcome(job, result, reason=reason))
+        gone = sender.abandon(job.previous, reason or result.value)
+    sender.end(Outcome(job, result, event=gone, reason=reason))
 
 
 def fill(handle: int, view: memoryview) -> int:

@@ -210,8 +210,8 @@ class Sender:
             except BufferError:
                 self._nap()
 
-    def abandon(self, previous: FileEvent, reason: str) -> None:
-        """Close a version that will never be finished, on both topics, in this order."""
+    def abandon(self, previous: FileEvent, reason: str) -> FileEvent:
+        """Close a version that will never be finished, on both topics, in this order; the last word on it."""
         key = encode_key((previous.path_id.hex(), previous.file.hex()))
         gone = msgspec.structs.replace(previous, state="aborted", reason=reason, at=time.time_ns() // 1000)
         trace = f"00-{previous.file.hex()}-{previous.path_id.hex()[:16]}-01"
@@ -230,6 +230,7 @@ class Sender:
         self._producer.produce(
             self._chunks, value, key, partition=partition, on_delivery=closed, headers=self._headed(trace)
         )
+        return gone
 
     def later(self, errand: Callable[[], None]) -> None:
         """Do something in the delivery thread."""

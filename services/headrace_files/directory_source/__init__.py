@@ -1,0 +1,1 @@
+"""Watches a folder and sends its files."""

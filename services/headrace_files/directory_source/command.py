@@ -1,0 +1,103 @@
+"""`headrace watch`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from headrace.cli import runtime
+from headrace.families import Host
+from headrace_files.directory_source.console import Console
+from headrace_files.directory_source.dry_run import show
+from headrace_files.directory_source.service import DirectorySource
+from headrace_files.directory_source.settings import DirectorySourceSettings
+
+SERVICE = "directory_source"
+
+
+def watch(
+    context: typer.Context,
+    root: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="Folder to watch, subfolders included.", show_default=False)
+    ] = None,
+    source: Annotated[str | None, typer.Option(help="Name of this sender on the log; default: the host's.")] = None,
+    include: Annotated[
+        list[str] | None, typer.Option(metavar="REGEX", help="Send only paths in which this is found; repeatable.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="REGEX", help="Leave out paths in which this is found; repeatable.")
+    ] = None,
+    settle: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Take a file when it has been still for this long.")
+    ] = None,
+    new_only: Annotated[
+        bool | None, typer.Option("--new-only", help="Leave out the files that are there at the start.")
+    ] = None,
+    polling: Annotated[
+        bool | None, typer.Option("--polling", help="Only scan, use no events: for network mounts.")
+    ] = None,
+    poll_every: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Time between scans with --polling.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Send what is there, wait for delivery, and end.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, and send nothing.")] = False,
+    threads: Annotated[int | None, typer.Option("--n_threads", "--threads", help="Files read in parallel.")] = None,
+    chunk_size: Annotated[
+        str | None, typer.Option("--chunk_size", "--chunk-size", metavar="SIZE", help="Bytes of a frame: 2 to the n.")
+    ] = None,
+    queue_messages: Annotated[
+        int | None,
+        typer.Option("--queue_max_size", "--queue-messages", help="Messages that may be under way to Kafka."),
+    ] = None,
+    update_seconds: Annotated[
+        float, typer.Option("--update_seconds", "--update-seconds", help='Print "." this often; -1 = never.')
+    ] = -1,
+    metrics_port: Annotated[
+        str | None, typer.Option(help="Port of /metrics and /healthz, auto, or 0 for none.")
+    ] = None,
+) -> None:
+    """Send every file of a folder, and every one that is added, until SIGTERM or Ctrl-C.
+
+    What was sent is on the log, so the command can be killed and started again at any time: it goes on in the middle
+    of a file. While it runs, "check" on standard input shows how far it is, "quit" finishes what is begun and ends.
+    """
+    overrides = {
+        "root": root,
+        "source": source,
+        "include": include or None,
+        "exclude": exclude or None,
+        "new_only": new_only,
+        "settle": settle,
+        "polling": polling,
+        "poll_every": poll_every,
+        "threads": threads,
+        "chunk_size": chunk_size,
+        "queue_messages": queue_messages,
+        "metrics_port": metrics_port if metrics_port is not None or not (once or dry_run) else "0",
+    }
+    if dry_run:
+        session = runtime.begin(context, SERVICE)
+        settings = session.sources.section(SERVICE, DirectorySourceSettings, overrides).values
+        show(settings, session.cluster())
+        return
+    run(context, overrides, update_seconds, once=once)
+
+
+def run(context: typer.Context, overrides: Mapping[str, object], update_seconds: float, *, once: bool) -> None:
+    """Run the watcher in the foreground. Exits with 1 if `once` left something unsent."""
+    console = Console(update_seconds)
+    made: list[DirectorySource] = []
+
+    def create(settings: Any, host: Host) -> DirectorySource:
+        made.append(DirectorySource.hosted(settings, host, once=once, observers=(console,)))
+        return made[0]
+
+    console.start()
+    runtime.serve(context, SERVICE, overrides, factory=create)
+    for source in made:
+        typer.echo(source.summary())
+        if once and source.problems:
+            raise typer.Exit(1)

@@ -1,0 +1,1 @@
+"""Sends files once and waits until they have arrived."""

@@ -1,0 +1,114 @@
+"""`headrace upload`."""
+
+from __future__ import annotations
+
+import platform
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace.chunks.frames import DEFAULT_CHUNK
+from headrace.cli import runtime
+from headrace.config.units import parse_duration, parse_size
+from headrace_files.sending.errors import WrongOption
+from headrace_files.sending.sender import Options
+from headrace_files.sending.snapshot import printable
+from headrace_files.upload.files import items
+from headrace_files.upload.report import reporting
+from headrace_files.upload.service import Upload
+
+
+class Wait(StrEnum):
+    """What an upload waits for."""
+
+    ACKNOWLEDGED = "acknowledged"
+    ASSEMBLED = "assembled"
+
+
+def upload(
+    context: typer.Context,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files to send.", show_default=False)],
+    root: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep the path relative to this folder; else only the name.")
+    ] = None,
+    source: Annotated[str | None, typer.Option(help="Name of this sender on the log; default: the host's.")] = None,
+    wait: Annotated[
+        Wait, typer.Option(help="Return when the log has everything, or when an assembler has rebuilt it.")
+    ] = Wait.ACKNOWLEDGED,
+    sink: Annotated[str | None, typer.Option(help="The assembler to wait for; default: the first to answer.")] = None,
+    timeout: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="Wait no longer than this; exit code 4 if only receipts miss."),
+    ] = None,
+    threads: Annotated[int, typer.Option("--n_threads", "--threads", min=1, help="Files read in parallel.")] = 3,
+    chunk_size: Annotated[
+        str, typer.Option("--chunk_size", "--chunk-size", metavar="SIZE", help="Bytes of a frame: 2 to the n.")
+    ] = str(DEFAULT_CHUNK),
+    queue_messages: Annotated[
+        int,
+        typer.Option("--queue_max_size", "--queue-messages", min=1, help="Messages that may be under way to Kafka."),
+    ] = 3000,
+    dataset: Annotated[str | None, typer.Option(help="Name of the dataset that the files belong to.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, and send nothing.")] = False,
+) -> None:
+    """Send files once and wait until they have arrived.
+
+    Exit codes: 0 all arrived, 1 something failed or was not sent, 2 wrong usage or settings, 3 a receiver put something
+    aside, 4 all is on the log but not every receipt came in time.
+    """
+    found = items(files, root)
+    options = Options(
+        source=source or platform.node(),
+        chunk=size_option("--chunk_size", chunk_size),
+        threads=threads,
+        most_messages=queue_messages,
+        dataset=dataset,
+    )
+    seconds = None if timeout is None else seconds_option("--timeout", timeout)
+    if dry_run:
+        for item in found:
+            typer.echo(f"{item.size:>15,}  {printable(item.path)}")
+        typer.echo(f"{len(found)} files, {sum(item.size for item in found):,} bytes would be sent.")
+        return
+    session = runtime.begin(context, "upload")
+    with runtime.stopping(threading.Event()) as stop:
+        work = Upload(
+            session.cluster(),
+            session.settings.state,
+            options,
+            reporting(as_json=json),
+            wait_assembled=wait is Wait.ASSEMBLED,
+            sink=sink,
+            timeout=seconds,
+        )
+        code = work.run(found, stop)
+    raise typer.Exit(code)
+
+
+def size_option(option: str, value: str) -> int:
+    """Bytes. Raises WrongOption."""
+    size = _parsed(parse_size, value)
+    if not isinstance(size, int):
+        raise WrongOption(option=option, value=value, kind="size", examples="262144, 256KiB, 1MiB")
+    return size
+
+
+def seconds_option(option: str, value: str) -> float:
+    """Seconds. Raises WrongOption."""
+    duration = _parsed(parse_duration, value)
+    if not isinstance(duration, timedelta):
+        raise WrongOption(option=option, value=value, kind="duration", examples="30, 90s, 5m")
+    return duration.total_seconds()
+
+
+def _parsed(parse: Callable[[object], object], value: str) -> object:
+    try:
+        return parse(value)
+    except ValueError:
+        return None
