@@ -30,19 +30,20 @@ _LONGEST = 120.0  # seconds for each step of the training run
 def ensure_archive(java: Java, jars: Jars, *, heap_mebibytes: int, fast_start: bool) -> Path | None:
     """Return the archive for this Java and these options, writing it if there is none; it takes ten seconds.
 
-    Returns None if it cannot be written: a broker without it is slower to start and otherwise the same.
+    Returns None if it cannot be written, which is tried once: a broker without it is otherwise the same.
     """
     archive = archive_path(java, jars, fast_start=fast_start)
-    if archive.exists():
-        return archive
-    with locked(archive.with_suffix(".lock")):
-        if not archive.exists():
-            try:
-                _train(java, jars, archive, heap_mebibytes=heap_mebibytes, fast_start=fast_start)
-            except (OSError, subprocess.SubprocessError, BrokerNotStarted) as error:
-                _LOG.warning("no class-data archive for the embedded broker, it will start slowly: %s", error)
-                return None
-    return archive
+    # Not every Java can write one, and ten seconds at each start would be a poor price for an attempt to save two.
+    refused = archive.with_suffix(".refused")
+    if not archive.exists() and not refused.exists():
+        with locked(archive.with_suffix(".lock")):
+            if not archive.exists() and not refused.exists():
+                try:
+                    _train(java, jars, archive, heap_mebibytes=heap_mebibytes, fast_start=fast_start)
+                except (OSError, subprocess.SubprocessError, BrokerNotStarted) as error:
+                    _LOG.warning("no class-data archive for the embedded broker, it will start slowly: %s", error)
+                    refused.touch()
+    return archive if archive.exists() else None
 
 
 def archive_path(java: Java, jars: Jars, *, fast_start: bool) -> Path:

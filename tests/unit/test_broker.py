@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from headrace.broker import EmbeddedBroker, free_port, probe, process
+from headrace.broker.archive import ensure_archive
 from headrace.broker.errors import DiskTooFull, JarsNotFetched, JavaMissing, MavenMissing
-from headrace.broker.jars import ensure_jars
-from headrace.broker.java import find_java
+from headrace.broker.jars import Jars, ensure_jars
+from headrace.broker.java import Java, find_java
 from headrace.broker.process import Record
 from headrace.broker.properties import server_properties, write_properties
 from headrace.resources import ResourceMissing, cache_folder, resource, state_folder
@@ -91,6 +92,16 @@ def test_a_fetch_happens_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         thread.join()
     assert record.read_text() == "run\n"
     assert [Path(jar).name for jar in ensure_jars().classpath.split(os.pathsep)] == ["a.jar", "b.jar"]
+
+
+def test_a_java_that_cannot_write_an_archive_is_asked_once(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    java = Java(program(tmp_path, "java", f"echo run >>{runs}; exit 1"), "17")
+    jars = Jars(tmp_path / "cache" / "jars")
+    jars.folder.mkdir(parents=True)
+    for _ in range(2):
+        assert ensure_archive(java, jars, heap_mebibytes=64, fast_start=True) is None
+    assert runs.read_text() == "run\n"
 
 
 def test_a_full_disk_is_refused_before_anything_is_written(tmp_path: Path) -> None:
