@@ -1,4 +1,4 @@
-"""`python -m headrace` is the command `headrace`."""
+"""`python -m headrace` is `headrace`."""
 
 from headrace.cli import main
 

@@ -48,5 +48,6 @@ family = Family(
         CommandEntry(
             "archive", "headrace_files.archiver.command:archive", "Store files from Kafka in an object store."
         ),
+        CommandEntry("demo", "headrace_files.demo.command:demo", "Watch the main job on this machine, from nothing."),
     ),
 )

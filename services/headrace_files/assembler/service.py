@@ -203,7 +203,8 @@ class Assembler(Stage):
                 ctime_ns=building.frame.ctime_ns,
             )
         )
-        log.info("file settled", outcome=outcome, code=code, item=building.item)
+        # At debug: a line for each of thousands of small files a second would cost more than the files.
+        log.debug("file settled", outcome=outcome, code=code, item=building.item)
 
     def _abandon(self, building: Building, reason: str) -> None:
         """Its sender gave the version up; another one follows, or none."""
