@@ -17,6 +17,8 @@ from headrace_files.archiver.spool import Spool, Spooled
 MOST_UNDER_WAY = 4096
 READER_BUFFER = 256 * 1024
 
+Piece = bytes | memoryview | Spooled
+
 
 class BufferFull(TransientError):
     """The memory for {what} is full: {problem}; trying again in {retry_after} s."""
@@ -27,7 +29,7 @@ class BufferFull(TransientError):
 
 
 class Budget:
-    """Counts bytes in memory: `waiting` in parts that are not full, and those under way to the store.
+    """Counts bytes in memory: `waiting` in parts that are not full, and those under way to the store; `peak` of both.
 
     Parameters:
         limit: bytes for both.
@@ -36,6 +38,7 @@ class Budget:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.waiting = 0
+        self.peak = 0
         self._lock = threading.Lock()
         self._under_way = 0
         self._requests = 0
@@ -55,7 +58,9 @@ class Budget:
 
         Raises BufferFull if there is none before the store has taken something.
         """
-        if self.used >= self.limit or self._requests >= MOST_UNDER_WAY:
+        used = self.used
+        self.peak = max(self.peak, used)
+        if used >= self.limit or self._requests >= MOST_UNDER_WAY:
             raise BufferFull(what="parts under way", problem="the object store takes less than the log gives")
 
     def depart(self, size: int) -> None:
@@ -74,33 +79,29 @@ class Budget:
 class PartBody:
     """The bytes of one part or one small object, in memory or spooled. Held until `release`."""
 
-    def __init__(self, pieces: Sequence[memoryview | Spooled], budget: Budget) -> None:
-        self._pieces = list(pieces)
+    def __init__(self, pieces: Sequence[Piece], budget: Budget) -> None:
+        self._pieces: list[Piece] = list(pieces)
         self._budget = budget
         self._lock = threading.Lock()
         self._released = False
-        self._in_memory = sum(len(piece) for piece in self._pieces if isinstance(piece, memoryview))
-        self.size = sum(_length(piece) for piece in self._pieces)
+        self._in_memory = sum(len(piece) for piece in self._pieces if not isinstance(piece, Spooled))
         budget.depart(self._in_memory)
 
-    def contiguous(self) -> memoryview | bytes:
+    def contiguous(self) -> bytes:
         """All of it in one piece of memory."""
-        if len(self._pieces) != 1 or isinstance(self._pieces[0], Spooled):
-            joined = memoryview(
-                b"".join(piece if isinstance(piece, memoryview) else piece.read() for piece in self._pieces)
-            )
-            self._free_spooled()
-            # The single messages that the pieces belong to may go now.
-            self._pieces = [joined]
-        only = self._pieces[0]
-        return only if isinstance(only, memoryview) else only.read()
+        if len(self._pieces) == 1 and isinstance(self._pieces[0], bytes):
+            return self._pieces[0]
+        joined = b"".join(piece.read() if isinstance(piece, Spooled) else piece for piece in self._pieces)
+        self._free_spooled()
+        # The single messages that the pieces belong to may go now.
+        self._pieces = [joined]
+        return joined
 
     def content(self) -> bytes | io.BufferedReader:
         """All of it, for a request's body: a reader where it is spooled."""
         if any(isinstance(piece, Spooled) for piece in self._pieces):
-            return io.BufferedReader(_Reader(self._pieces, self.size), READER_BUFFER)
-        joined = self.contiguous()
-        return joined.obj if isinstance(joined, memoryview) and isinstance(joined.obj, bytes) else bytes(joined)
+            return io.BufferedReader(_Reader(self._pieces), READER_BUFFER)
+        return self.contiguous()
 
     def release(self) -> None:
         """The bytes are not needed any more; a second time does nothing."""
@@ -173,13 +174,13 @@ class PartBuffer:
 class _Reader(io.RawIOBase):
     """Reads pieces one after the other, as a file that can be read again."""
 
-    def __init__(self, pieces: Sequence[memoryview | Spooled], size: int) -> None:
-        self._starts: list[tuple[int, memoryview | Spooled]] = []
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        self._starts: list[tuple[int, Piece]] = []
         start = 0
         for piece in pieces:
             self._starts.append((start, piece))
             start += _length(piece)
-        self._size = size
+        self._size = start
         self._position = 0
 
     def readable(self) -> bool:
@@ -202,12 +203,12 @@ class _Reader(io.RawIOBase):
             if 0 <= within < _length(piece):
                 count = min(len(into), _length(piece) - within)
                 into[:count] = (
-                    piece[within : within + count] if isinstance(piece, memoryview) else piece.read(within, count)
+                    piece.read(within, count) if isinstance(piece, Spooled) else piece[within : within + count]
                 )
                 self._position += count
                 return count
         return 0
 
 
-def _length(piece: memoryview | Spooled) -> int:
-    return len(piece) if isinstance(piece, memoryview) else piece.size
+def _length(piece: Piece) -> int:
+    return piece.size if isinstance(piece, Spooled) else len(piece)

@@ -57,7 +57,7 @@ class Archiver(Stage):
         self._naming = Naming(settings.template, settings.prefix)
         self._store = ObjectStore(settings, connections=settings.uploads)
         self._algorithms = tuple(dict.fromkeys((DEFAULT_ALGORITHM, *settings.algorithms)))
-        self._budget = Budget(settings.buffer)
+        self.memory = Budget(settings.buffer)
         self._spool = Spool(settings.spool)
         self._files: dict[str, Arriving] = {}
         self._claims = Claims()
@@ -146,7 +146,7 @@ class Archiver(Stage):
             # Sent again while it is on its way: its receipt covers this, too.
             arriving.touch(message)
         elif isinstance(frame, Data):
-            self._budget.check()
+            self.memory.check()
             arriving.touch(message)
             self._data(arriving, frame)
         elif isinstance(frame, Close):
@@ -158,7 +158,7 @@ class Archiver(Stage):
             self._progress(arriving)
 
     def _begin(self, message: Message, frame: Open | Whole) -> None:
-        self._budget.check()
+        self.memory.check()
         file = file_of(message.key)
         try:
             if file is None or len(message.key) != 2:
@@ -173,7 +173,7 @@ class Archiver(Stage):
         taken = not self._claims.claim(names.plain, message.item)
         version = FileVersion(message.item, names, frame.mtime_ns, taken)
         upload = Upload(version, self._destination, self._workers, self._report)
-        arriving = Arriving(message, frame, file, upload, self._budget, self._algorithms)
+        arriving = Arriving(message, frame, file, upload, self.memory, self._algorithms)
         self._files[message.item] = arriving
         if isinstance(frame, Whole):
             arriving.close = Close(v=1, n=1, size=len(frame.b), alg=frame.alg, hash=frame.hash)
@@ -187,7 +187,7 @@ class Archiver(Stage):
             return
         if arriving.buffer.size >= arriving.part_size(self._settings.part_size):
             arriving.upload.add(arriving.buffer.cut())
-        if self._budget.to_spill:
+        if self.memory.to_spill:
             self._make_room()
         self._progress(arriving)
 
@@ -273,9 +273,9 @@ class Archiver(Stage):
 
     def _make_room(self) -> None:
         """Move the largest waiting parts to the spool, until half of their share of the memory is free."""
-        goal = self._budget.limit // 4
+        goal = self.memory.limit // 4
         for arriving in sorted(self._files.values(), key=lambda each: each.in_memory, reverse=True):
-            if self._budget.waiting <= goal:
+            if self.memory.waiting <= goal:
                 return
             arriving.spill(self._spool)
 
