@@ -6,12 +6,11 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import structlog
 import typer
 
-from headrace.broker import EmbeddedBroker
 from headrace.cli import runtime
 from headrace.cli.options import Options
 from headrace.cli.runtime import Session
@@ -19,6 +18,9 @@ from headrace.config.errors import InvalidSetting
 from headrace.errors import ConfigError, HeadraceError
 from headrace.families import stage_named
 from headrace.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from headrace.broker import EmbeddedBroker
 
 log = structlog.get_logger(__name__)
 

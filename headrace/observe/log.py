@@ -51,8 +51,16 @@ def configure(settings: LogSettings, service: str | None = None, stream: TextIO 
     out = stream or sys.stderr
     as_json = settings.format == "json" or (settings.format == "auto" and not out.isatty())
     level = logging.getLevelName(settings.level.upper())
+
+    def name_service(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        # No context variable: records of other threads bear the name, too.
+        if service is not None:
+            event.setdefault("service", service)
+        return event
+
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        name_service,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso" if as_json else "%H:%M:%S", utc=as_json),
         redact,
@@ -68,9 +76,6 @@ def configure(settings: LogSettings, service: str | None = None, stream: TextIO 
         logger_factory=structlog.WriteLoggerFactory(file=out),
         cache_logger_on_first_use=False,
     )
-    structlog.contextvars.clear_contextvars()
-    if service is not None:
-        structlog.contextvars.bind_contextvars(service=service)
     handler = logging.StreamHandler(out)
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[remove, *last]))
