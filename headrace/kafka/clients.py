@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient
 
 from headrace.config import KafkaSettings
 from headrace.errors import ConfigError, TransientError
+from headrace.kafka.clientlog import client_logger
 from headrace.topics import Topic
 
 Properties = Mapping[str, Any]
@@ -114,4 +115,4 @@ class Cluster:
         return self._counts[name]
 
     def _base(self) -> dict[str, Any]:
-        return {"bootstrap.servers": self.bootstrap, "client.id": "headrace", "log_level": 4}
+        return {"bootstrap.servers": self.bootstrap, "client.id": "headrace", "log_level": 4, "logger": client_logger()}

@@ -1,4 +1,4 @@
-"""The shape of a consumed message, as librdkafka really fills it: the client's own annotations allow None everywhere."""
+"""The shape of a consumed message, as librdkafka fills it: the client's own annotations allow None everywhere."""
 
 from __future__ import annotations
 
