@@ -22,7 +22,7 @@ refresh() {
 apt_install() {
     say "installing $*"
     refresh "$1"
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
 # java_release: prints 17 for Java 17.0.15, 0 if there is no Java.
@@ -55,22 +55,18 @@ need_maven() {
     apt_install maven
 }
 
-# go_minor: prints 26 for Go 1.26.8, 0 if there is no Go.
-go_minor() {
-    if command -v go >/dev/null; then
-        go env GOVERSION | sed -nE 's/^go1\.([0-9]+).*/\1/p'
-    else
-        echo 0
-    fi
+# go_will_do: whether there is a Go that can build versitygw.
+go_will_do() {
+    local minor
+    command -v go >/dev/null || return
+    minor=$(go env GOVERSION | sed -nE 's/^go1\.([0-9]+).*/\1/p')
+    [ "${minor:-0}" -ge "$oldest_go" ]
 }
 
 # want_go: installs Go if apt has one that will do. The set-up goes on without it.
 want_go() {
     local minor
-    minor=$(go_minor)
-    if [ "${minor:-0}" -ge "$oldest_go" ] || ! can_install; then
-        return
-    fi
+    can_install || return 0
     refresh golang-go
     minor=$(offered golang-go | sed -nE 's/^([0-9]+:)?1\.([0-9]+).*/\2/p')
     if [ "${minor:-0}" -ge "$oldest_go" ]; then

@@ -29,18 +29,25 @@ make_environment() {
     fi
 }
 
+# filled_from LOCK: whether the environment holds what the lock names now.
+filled_from() {
+    [ "$(state_of "$1")" = "$(cat ".venv/filled-from-$1" 2>/dev/null)" ]
+}
+
 # fill_environment LOCK: installs what the lock names, unless that was done.
 fill_environment() {
-    local stamp=".venv/filled-from-$1" wanted
-    wanted=$(cksum "$1" pyproject.toml)
-    if [ "$wanted" = "$(cat "$stamp" 2>/dev/null)" ]; then
+    if filled_from "$1"; then
         return
     fi
     say "installing what $1 names"
     pip_install --require-hashes --requirement "$1"
     # The build backend is in the lock, so nothing is fetched that has no hash.
     pip_install --no-deps --no-build-isolation --editable .
-    echo "$wanted" >"$stamp"
+    state_of "$1" >".venv/filled-from-$1"
+}
+
+state_of() {
+    cksum "$1" pyproject.toml
 }
 
 pip_install() {
