@@ -52,19 +52,19 @@ def read_now(
                 raise KafkaUnreachable(bootstrap=cluster.bootstrap, problem=f"no answer while reading {name}")
             wanted_messages = []
             for message in batch:
-                number, offset = message.partition(), message.offset()
                 error = message.error()
+                number, offset = message.partition(), message.offset()
                 if error is not None:
                     # The end of a partition may be compacted away: then no message bears the last offset.
                     if error.code() == confluent_kafka.KafkaError._PARTITION_EOF:  # noqa: SLF001
                         open_ends.pop(number, None)
                     continue
-                end = open_ends.get(number)
-                if end is None:
+                stop = open_ends.get(number)
+                if stop is None:
                     continue
-                if offset < end:
+                if offset < stop:
                     wanted_messages.append(message)
-                if offset + 1 >= end:
+                if offset + 1 >= stop:
                     del open_ends[number]
             if wanted_messages:
                 yield wanted_messages

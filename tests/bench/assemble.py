@@ -15,8 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import confluent_kafka
-from headrace_files.assembler.service import Assembler
-from headrace_files.assembler.settings import AssemblerSettings
 
 from headrace.events import UploadAck
 from headrace.kafka.clients import Cluster
@@ -24,6 +22,8 @@ from headrace.stage.contract import Message
 from headrace.stage.loop import Loop
 from headrace.stage.middleware import Middleware
 from headrace.topics import CHUNKS
+from headrace_files.assembler.service import Assembler
+from headrace_files.assembler.settings import AssemblerSettings
 from tests.bench.common import bench_broker, compare, conditions
 from tests.support.feeding import FedFile, Feeder
 from tests.support.running import new_cluster

@@ -84,8 +84,7 @@ def compare(
             other = plain(run)
             mine = ours(run)
         seconds.append((mine, other))
-    outcome = Outcome(name, [pair[0] for pair in seconds], [pair[1] for pair in seconds], wanted, amount, unit)
-    return outcome
+    return Outcome(name, [pair[0] for pair in seconds], [pair[1] for pair in seconds], wanted, amount, unit)
 
 
 def conditions() -> None:

@@ -51,7 +51,7 @@ class StageContract(ABC):
 
     @abstractmethod
     def effects(self, place: Path) -> Mapping[str, Hashable]:
-        """What the stage has done below `place`: something that changes if an effect is repeated, by the effect's name."""
+        """What the stage has done below `place`, by the effect's name: something that changes if it is repeated."""
 
     @pytest.fixture
     def cluster(self, broker: EmbeddedBroker, prefix: str) -> Cluster:

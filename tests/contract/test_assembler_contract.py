@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 
-from headrace_files.assembler.service import Assembler
-from headrace_files.assembler.settings import AssemblerSettings
-
 from headrace.stage.contract import Stage
 from headrace.topics import CHUNKS
+from headrace_files.assembler.service import Assembler
+from headrace_files.assembler.settings import AssemblerSettings
 from tests.contract.stage_contract import Fed, StageContract
 from tests.support.feeding import FedFile, Feeder
 

@@ -7,11 +7,11 @@ import random
 from pathlib import Path
 
 import pytest
-from headrace_files.assembler.service import Assembler
-from headrace_files.assembler.settings import AssemblerSettings
 
 from headrace.broker import EmbeddedBroker
 from headrace.kafka.clients import Cluster
+from headrace_files.assembler.service import Assembler
+from headrace_files.assembler.settings import AssemblerSettings
 from tests.support.feeding import FedFile, Feeder
 from tests.support.running import dead_letters, header, new_cluster, receipts_on_log, running
 from tests.support.waiting import wait_until
@@ -34,14 +34,9 @@ def assembler(root: Path, **settings: object) -> Assembler:
 
 
 def files_below(root: Path) -> dict[bytes, bytes]:
-    found = {}
-    for folder, folders, names in os.walk(os.fsencode(root)):
-        if b".headrace" in folders:
-            folders.remove(b".headrace")
-        for name in names:
-            place = os.path.join(folder, name)
-            found[os.path.relpath(place, os.fsencode(root))] = Path(os.fsdecode(place)).read_bytes()
-    return found
+    places = (place for place in root.rglob("*") if place.is_file() and not place.is_symlink())
+    relative = {place.relative_to(root): place.read_bytes() for place in places}
+    return {os.fsencode(path): content for path, content in relative.items() if path.parts[0] != ".headrace"}
 
 
 def outcomes(cluster: Cluster) -> dict[str, tuple[str, str | None]]:

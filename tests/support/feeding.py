@@ -7,11 +7,11 @@ import itertools
 from dataclasses import dataclass, field
 
 from headrace.chunks import frames
+from headrace.codec import avro
 from headrace.events import FileEvent
 from headrace.kafka.clients import Cluster
 from headrace.keys import encode_key, file_id, partition_of, path_id
 from headrace.topics import CHUNKS, FILES, Topic
-from headrace.codec import avro
 
 _inodes = itertools.count(1)
 

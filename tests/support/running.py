@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from headrace.codec import avro
+from headrace.config import KafkaSettings
 from headrace.events import UploadAck
 from headrace.kafka.admin import create_missing
 from headrace.kafka.clients import Cluster
@@ -15,7 +16,6 @@ from headrace.kafka.reading import read_now
 from headrace.stage.contract import Stage
 from headrace.stage.loop import Loop
 from headrace.topics import DEAD_LETTERS, SPINE, UPLOAD_ACKS
-from headrace.config import KafkaSettings
 
 
 def new_cluster(bootstrap: str, prefix: str, partitions: int = 3) -> Cluster:

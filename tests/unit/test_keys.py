@@ -42,8 +42,14 @@ def test_only_the_first_part_decides_the_partition() -> None:
 
 def test_every_part_of_an_identity_makes_another_file() -> None:
     base = ("source", b"path", 1, 2, 3, 0)
-    others = [("other", b"path", 1, 2, 3, 0), ("source", b"p", 1, 2, 3, 0), ("source", b"path", 9, 2, 3, 0),
-              ("source", b"path", 1, 9, 3, 0), ("source", b"path", 1, 2, 9, 0), ("source", b"path", 1, 2, 3, 1)]  # fmt: skip
+    others = [
+        ("other", b"path", 1, 2, 3, 0),
+        ("source", b"p", 1, 2, 3, 0),
+        ("source", b"path", 9, 2, 3, 0),
+        ("source", b"path", 1, 9, 3, 0),
+        ("source", b"path", 1, 2, 9, 0),
+        ("source", b"path", 1, 2, 3, 1),
+    ]
     ids = {file_id(*fields) for fields in [base, *others]}
     assert len(ids) == 7
     assert file_id(*base) == file_id(*base)

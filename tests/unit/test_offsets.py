@@ -148,7 +148,7 @@ def test_whoever_takes_over_sees_every_message_of_every_item_without_a_receipt(
         unfinished = [start for begun, start in first.items() if begun not in finished]
         assert mark.low <= min(unfinished, default=offset + 1)
         # A new owner reads receipts from mark.receipts on: they cover every finished item it will meet from low on.
-        seen = {done: last for done, last in receipts[mark.receipts :]}
+        seen = dict(receipts[mark.receipts :])
         for done, last in receipts:
             if last >= mark.low:
                 assert seen.get(done) == last

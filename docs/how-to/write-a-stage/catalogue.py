@@ -70,7 +70,7 @@ class Catalogue(Stage):
                 receipts.settle(self._context.group, message, message.offset, "delivered", where=place.as_uri())
             )
 
-    def revoked(self, partitions: Sequence[Partition], lost: bool) -> None:
+    def revoked(self, partitions: Sequence[Partition], lost: bool) -> None:  # noqa: ARG002
         """Forget what belongs to somebody else now."""
         self._pending = {item: kept for item, kept in self._pending.items() if kept.partition not in partitions}
 
