@@ -36,9 +36,10 @@ def guarded(folder: Path) -> Iterator[None]:
 
 
 def end_all(folder: str) -> None:
-    """Kill every process with an argument that begins with the folder or names something in it."""
+    """Kill every process with an argument that names something in the folder."""
+    # With the slash: the folder of run 2 is no part of the folder of run 25.
     for process in psutil.process_iter(["cmdline"]):
-        if any(folder in argument for argument in process.info["cmdline"] or []):
+        if any(f"{folder}/" in argument for argument in process.info["cmdline"] or []):
             try:
                 process.kill()
             except psutil.Error:
