@@ -34,6 +34,7 @@ from headrace.objects.settings import BucketSettings
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+    from obstore.store import S3Config
 
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 60
@@ -86,15 +87,19 @@ class ObjectStore:
         self._settings = settings
         self._connections = connections
         self._creating = Lock()
-        plain = settings.endpoint is not None and settings.endpoint.startswith("http://")
+        # What is not given, obstore takes from the AWS environment.
+        given: S3Config = {"region": settings.region}
+        if settings.endpoint is not None:
+            given["endpoint"] = settings.endpoint
+        if settings.access_key is not None:
+            given["access_key_id"] = settings.access_key.get_secret_value()
+        if settings.secret_key is not None:
+            given["secret_access_key"] = settings.secret_key.get_secret_value()
         self._data = S3Store(
             settings.bucket,
-            endpoint=settings.endpoint,
-            region=settings.region,
-            access_key_id=settings.access_key.get_secret_value() if settings.access_key else None,
-            secret_access_key=settings.secret_key.get_secret_value() if settings.secret_key else None,
+            config=given,
             client_options={
-                "allow_http": plain,
+                "allow_http": self.endpoint.startswith("http://"),
                 "connect_timeout": f"{CONNECT_SECONDS}s",
                 "timeout": f"{ANSWER_SECONDS}s",
             },

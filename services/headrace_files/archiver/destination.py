@@ -128,12 +128,30 @@ class Destination:
         except ObjectMissing:
             return False
 
-    def abort_stale(self, version: FileVersion, wanted: Wanted) -> None:
+    def begin(self, version: FileVersion, key: str, wanted: Wanted) -> str:
+        """Begin an upload in parts, after clearing away what an earlier life left; returns its id."""
+        self.clear(version, wanted)
+        tried = False
+
+        def create() -> str:
+            nonlocal tried
+            if tried:
+                # The store may have begun an upload without our hearing of it.
+                self._abort_stale(version)
+            tried = True
+            return self.store.create(key, version.metadata())
+
+        return self.call(create, wanted)
+
+    def clear(self, version: FileVersion, wanted: Wanted) -> None:
         """Abort uploads in parts that an earlier life left under the names of this version."""
+        self.call(partial(self._abort_stale, version), wanted)
+
+    def _abort_stale(self, version: FileVersion) -> None:
         names = {version.names.versioned} if version.taken else set(version.names)
-        for found in self.call(partial(self.store.list_multiparts, version.names.plain), wanted):
+        for found in self.store.list_multiparts(version.names.plain):
             if found.key in names:
-                self.call(partial(self.store.abort, found.key, found.upload), wanted)
+                self.store.abort(found.key, found.upload)
 
     def _hash(self, key: str, wanted: Wanted) -> bytes:
         digest = hashlib.sha256(usedforsecurity=False)

@@ -142,13 +142,14 @@ class Upload:
 
     def _prepare(self) -> None:
         version, destination = self.version, self._destination
-        destination.abort_stale(version, self.wanted)
         there, found = destination.own(version, self.wanted)
         upload = None
         names = version.names
         key = names.versioned if version.taken or names.plain in found else names.plain
         if there is None:
-            upload = destination.call(partial(destination.store.create, key, version.metadata()), self.wanted)
+            upload = destination.begin(version, key, self.wanted)
+        else:
+            destination.clear(version, self.wanted)
         with self._lock:
             self._there, self._found, self._key, self._upload = there, found, key, upload
             self._prepared = True
