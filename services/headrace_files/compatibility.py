@@ -1,4 +1,4 @@
-"""The programs of 2020–21 under their old names, with their old arguments: each calls a command of `headrace`.
+"""The programs of 2020 and 2021 under their old names, with their old arguments: each calls a command of `headrace`.
 
 Source: reference filestream, section 1.
 """
@@ -27,10 +27,10 @@ def upload_data_file(arguments: Sequence[str] | None = None) -> None:
 
 
 def upload_data_files_added_to_directory(arguments: Sequence[str] | None = None) -> None:
-    """Send what is in a folder and what is added, subfolders and dot files left out as ever; now `headrace watch DIR`."""
+    """Send what is in a folder and what is added, but no subfolders and dot files; now `headrace watch DIR`."""
     parser = _parser(
         "upload_data_files_added_to_directory",
-        "Send the files of a folder, without subfolders and names that begin with a dot. See also: headrace watch --help",
+        "Send the files of a folder, without subfolders and names that begin with a dot. See also: headrace watch.",
     )
     parser.add_argument("directory_path", help="folder to watch")
     _sending(parser)

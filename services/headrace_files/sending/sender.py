@@ -41,6 +41,7 @@ MEBIBYTE = 1024 * 1024
 MOST_BYTES_UNDER_WAY = 24 * MEBIBYTE
 PROGRESS_BYTES = 16 * MEBIBYTE
 LARGEST_BATCH = 4 * MEBIBYTE
+LAST_WAIT = 2.0  # seconds for each of: acknowledgements after the deadline, the producer's end
 PATIENCE = 0.1  # seconds that the delivery thread waits for a report
 
 Headers = list[tuple[str, str | bytes | None]]
@@ -111,6 +112,7 @@ class Sender:
         self._idle = threading.Condition()
         self._failure: HeadraceError | None = None
         self._stopping = False
+        self._given_up = False
         self._threads = [
             threading.Thread(target=self._work, name=f"reader-{number}", daemon=True)
             for number in range(options.threads)
@@ -166,13 +168,18 @@ class Sender:
             with self._idle:
                 self._idle.wait(0.1)
         if self.interrupted.is_set():
-            # The acknowledgements of what is under way; without a broker there is nothing to wait for.
             with self._idle:
-                self._idle.wait_for(lambda: self._unfinished == 0 or self._failure is not None, 5.0)
+                self._idle.wait_for(lambda: self._unfinished == 0 or self._failure is not None, LAST_WAIT)
         self._stopping = True
         self.budget.close()
-        self._delivery.join(10.0)
+        self._delivery.join(LAST_WAIT)
+        if self._delivery.is_alive():
+            # Nobody answers. What is not acknowledged is sent again by the next process.
+            log.warning("kafka does not answer; what is under way will be sent again", messages=len(self._producer))
+            self._given_up = True
+            self._producer.purge()
         self.check()
+        self._producer.close()
 
     # --- for readers ---
 
@@ -248,6 +255,8 @@ class Sender:
 
     def refused(self, error: Any, message: Any) -> None:
         """A message is lost for good: nothing that follows can be trusted."""
+        if self._given_up:
+            return
         self._fail(NotOnTheLog(topic=message.topic() if message is not None else "?", problem=error.str()))
 
     def say(self, transfer: Transfer, event: FileEvent, *, last_word: bool) -> None:
