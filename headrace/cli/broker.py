@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from headrace.broker import DEFAULT_PORT, EmbeddedBroker, Status
+from headrace.broker import EmbeddedBroker, Status
 from headrace.cli.runtime import begin
 from headrace.errors import ConfigError
 
@@ -34,7 +34,7 @@ class NotConfirmed(ConfigError):
 def start(
     context: typer.Context,
     data: Data = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port on 127.0.0.1.")] = DEFAULT_PORT,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="TCP port on 127.0.0.1; else broker.port.")] = None,
     fast_start: Annotated[
         bool, typer.Option("--fast-start", help="Answer a little earlier, then be slower: for tests.")
     ] = False,
@@ -44,7 +44,9 @@ def start(
 ) -> None:
     """Start the broker unless it runs, and return when it answers."""
     folder = _folder(context, data)
-    broker = EmbeddedBroker(folder, port, fast_start=fast_start, log_level=log_level)
+    own = begin(context).settings.broker
+    heap = own.heap // _MEBIBYTE
+    broker = EmbeddedBroker(folder, port or own.port, heap_mebibytes=heap, fast_start=fast_start, log_level=log_level)
     if broker.status().answering:
         typer.echo(f"Kafka already answers on {broker.bootstrap} (process {broker.pid}).")
         return

@@ -61,7 +61,8 @@ def embedded_broker(settings: Settings) -> EmbeddedBroker:
     """The broker of this machine, which is used where no Kafka is configured; not started."""
     from headrace.broker import EmbeddedBroker  # psutil and more, for those who need it
 
-    return EmbeddedBroker(settings.state / "broker")
+    own = settings.broker
+    return EmbeddedBroker(settings.state / "broker", own.port, heap_mebibytes=own.heap // (1024 * 1024))
 
 
 def cluster_from(settings: Settings) -> Cluster:

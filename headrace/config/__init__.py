@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from headrace.config.model import (
+    BrokerSettings,
     KafkaSettings,
     LogSettings,
     Section,
@@ -21,6 +22,7 @@ from headrace.config.sources import Resolved, Sources
 from headrace.config.units import Duration, Size, format_duration
 
 __all__ = [
+    "BrokerSettings",
     "Duration",
     "KafkaSettings",
     "LogSettings",

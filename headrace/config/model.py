@@ -63,6 +63,13 @@ class KafkaSettings(Section):
         return self.properties | {name: value.get_secret_value() for name, value in secrets.items() if value}
 
 
+class BrokerSettings(Section):
+    """The embedded Kafka, for a machine that has no other."""
+
+    port: int = Field(19092, description="TCP port on 127.0.0.1.", ge=1, le=65535)
+    heap: Size = Field(256 * 1024 * 1024, description="Largest Java heap.", ge=64 * 1024 * 1024)
+
+
 class TopicSettings(Section):
     """What an operator may want otherwise of one topic, such as `[topics.chunks]`."""
 
@@ -127,6 +134,7 @@ class Settings(Section):
     """What is set for all services of this process."""
 
     kafka: KafkaSettings = KafkaSettings()
+    broker: BrokerSettings = BrokerSettings()
     log: LogSettings = LogSettings()
     up: UpSettings = UpSettings()
     topics: dict[str, TopicSettings] = Field({}, description="Per topic: how long and how much of it is kept.")
