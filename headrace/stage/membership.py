@@ -192,7 +192,9 @@ class Membership:
         beginning, _ = self.consumer.get_watermark_offsets(wire, timeout=10.0)
         start, track.position = track.position, max(track.position, beginning)
         wire.offset = track.position
-        self.consumer.seek(wire)
+        # The client has stopped fetching this partition and refuses to seek in it: it is taken up anew.
+        self.consumer.incremental_unassign([wire])
+        self.consumer.incremental_assign([wire])
         self._report_expired(track, start, beginning)
 
     def _report_expired(self, track: Track, start: int, end: int) -> None:
