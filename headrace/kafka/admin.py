@@ -30,6 +30,14 @@ from headrace.topics import Topic
 
 ADMIN_SECONDS = 30.0
 
+_NO_LEADER_YET = frozenset(
+    {
+        confluent_kafka.KafkaError.LEADER_NOT_AVAILABLE,
+        confluent_kafka.KafkaError.NOT_LEADER_FOR_PARTITION,
+        confluent_kafka.KafkaError.UNKNOWN_TOPIC_OR_PART,
+    }
+)
+
 
 class PartitionCountFixed(ConfigError):
     """The topic {topic} has {found} partitions and kafka.partitions says {wanted}, but {problem}. Way out: {remedy}."""
@@ -100,16 +108,16 @@ def plan(
     for name in settings:
         if name not in known:
             raise UnknownTopicSettings(topic=name, valid=", ".join(sorted(known)))
-    wanted_count, replication = cluster.settings.partitions, cluster.settings.replication
+    wanted_count = cluster.settings.partitions
     found = describe(cluster, topics)
     changes = []
     for topic in topics:
         wire = cluster.topic_name(topic)
         state = found.get(topic.name)
-        wanted = wanted_properties(topic, replication if state is None else state.replication, settings)
         if state is None:
-            changes.append(Change(wire, True, (0, wanted_count), {key: (None, value) for key, value in wanted.items()}))
+            changes.append(_creation(cluster, topic, settings))
             continue
+        wanted = wanted_properties(topic, state.replication, settings)
         differing = {
             key: (state.properties.get(key), value)
             for key, value in wanted.items()
@@ -138,7 +146,7 @@ def apply(cluster: Cluster, changes: Iterable[Change]) -> None:
             new = NewTopic(
                 change.topic, num_partitions=count, replication_factor=cluster.settings.replication, config=config
             )
-            _await(cluster, admin.create_topics([new], request_timeout=ADMIN_SECONDS), "create", change.topic)
+            _create(cluster, admin, new)
             continue
         if change.partitions:
             more = NewPartitions(change.topic, change.partitions[1])
@@ -162,14 +170,8 @@ def create_missing(
     absent = [topic for topic in topics if cluster.topic_name(topic) not in existing]
     if not absent:
         return []
-    names = {topic.name for topic in absent}
-    changes = plan(cluster, absent, {name: own for name, own in (settings or {}).items() if name in names})
-    try:
-        apply(cluster, changes)
-    except AdminRefused:
-        # Another process may have created them in the same moment.
-        if missing(cluster, topics):
-            raise
+    changes = [_creation(cluster, topic, settings or {}) for topic in absent]
+    apply(cluster, changes)
     return [change.topic for change in changes]
 
 
@@ -210,6 +212,22 @@ def _metadata(cluster: Cluster, admin: AdminClient) -> Mapping[str, Any]:
         raise KafkaUnreachable(bootstrap=cluster.bootstrap, problem=error.args[0].str()) from error
 
 
+def _creation(cluster: Cluster, topic: Topic, settings: Mapping[str, TopicSettings]) -> Change:
+    properties = wanted_properties(topic, cluster.settings.replication, settings)
+    whole = {key: (None, value) for key, value in properties.items()}
+    return Change(cluster.topic_name(topic), True, (0, cluster.settings.partitions), whole)
+
+
+def _create(cluster: Cluster, admin: AdminClient, new: NewTopic) -> None:
+    for future in admin.create_topics([new], request_timeout=ADMIN_SECONDS).values():
+        try:
+            _result(cluster, future, "create", new.topic)
+        except AdminRefused as refusal:
+            # Services that start together create the same topics.
+            if refusal.details["code"] != confluent_kafka.KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+
+
 def _await_metadata(cluster: Cluster, admin: AdminClient, names: set[str]) -> None:
     """A topic is created in the controller's log first; the broker that we ask learns of it a moment later."""
     deadline = time.monotonic() + ADMIN_SECONDS
@@ -221,14 +239,28 @@ def _await_metadata(cluster: Cluster, admin: AdminClient, names: set[str]) -> No
 
 def _messages(cluster: Cluster, admin: AdminClient, counts: Mapping[str, int]) -> dict[str, int]:
     """Offsets between the beginning and the end of each topic."""
-    parts = [confluent_kafka.TopicPartition(name, number) for name, count in counts.items() for number in range(count)]
     totals = dict.fromkeys(counts, 0)
-    ends = ((OffsetSpec.latest(), 1), (OffsetSpec.earliest(), -1))  # type: ignore[no-untyped-call]
-    for spec, sign in ends:
-        answers = admin.list_offsets(dict.fromkeys(parts, spec), request_timeout=ADMIN_SECONDS)
-        for part, future in answers.items():
-            totals[part.topic] += sign * _result(cluster, future, "measure", part.topic).offset
+    for name, count in counts.items():
+        parts = [confluent_kafka.TopicPartition(name, number) for number in range(count)]
+        begin = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+        end = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        totals[name] = _offsets(cluster, admin, parts, end) - _offsets(cluster, admin, parts, begin)
     return totals
+
+
+def _offsets(
+    cluster: Cluster, admin: AdminClient, parts: Sequence[confluent_kafka.TopicPartition], spec: OffsetSpec
+) -> int:
+    """The sum of one offset of each partition. Partitions of a new topic have no leader for a moment."""
+    deadline = time.monotonic() + ADMIN_SECONDS
+    while True:
+        try:
+            answers = admin.list_offsets(dict.fromkeys(parts, spec), request_timeout=ADMIN_SECONDS)
+            return sum(_result(cluster, future, "measure", part.topic).offset for part, future in answers.items())
+        except AdminRefused as refusal:
+            if refusal.details["code"] not in _NO_LEADER_YET or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def _refuse_move(topic: str, state: TopicState, wanted: int) -> None:
@@ -262,8 +294,9 @@ def _result(cluster: Cluster, future: Future[Any], action: str, topic: str) -> A
     except (confluent_kafka.KafkaException, TimeoutError) as failure:
         error = failure.args[0] if failure.args else None
         if isinstance(error, confluent_kafka.KafkaError) and not error.retriable() and error.code() > 0:
+            problem = error.str().rstrip(".")
             raise AdminRefused(
-                bootstrap=cluster.bootstrap, action=action, topic=topic, problem=error.str()
+                bootstrap=cluster.bootstrap, action=action, topic=topic, problem=problem, code=error.code()
             ) from failure
         problem = error.str() if isinstance(error, confluent_kafka.KafkaError) else "no answer in time"
         raise KafkaUnreachable(bootstrap=cluster.bootstrap, problem=problem) from failure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
@@ -11,7 +12,7 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from headrace.broker import EmbeddedBroker
 from headrace.cli import run
 from headrace.config import KafkaSettings
-from headrace.kafka.admin import describe
+from headrace.kafka.admin import create_missing, describe, missing
 from headrace.kafka.clients import Cluster
 from headrace.topics import CHUNKS, FILES, SPINE
 
@@ -134,3 +135,12 @@ def test_config_check_names_what_is_missing_and_is_content_when_it_is_there(head
     code, out, _ = headrace("config", "check")
     assert code == 0
     assert "FAILED" not in out
+
+
+def test_services_that_start_together_may_create_the_same_topics(broker, prefix):
+    def create(_number: int) -> None:
+        create_missing(Cluster(KafkaSettings(bootstrap=broker.bootstrap, prefix=prefix)), SPINE)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(create, range(6)))
+    assert missing(Cluster(KafkaSettings(bootstrap=broker.bootstrap, prefix=prefix)), SPINE) == []
