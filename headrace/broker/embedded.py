@@ -216,9 +216,11 @@ class EmbeddedBroker:
         port = self.port
         deadline = time.monotonic() + self._start_timeout
         while not probe.answers(port):
+            child = self._child
             if self._running() is None:
                 self.layout.record.unlink(missing_ok=True)
-                raise self._not_started("ended before it answered")
+                code = child.poll() if child is not None else None
+                raise self._not_started("ended before it answered" + (f" (exit code {code})" if code else ""))
             if time.monotonic() > deadline:
                 self._end(0.0)
                 raise self._not_started(f"did not answer within {self._start_timeout:.0f} s and was ended")

@@ -54,8 +54,8 @@ def find(pid: int, properties: Path) -> psutil.Process | None:
 
 
 def gist(said: str, size: int = 600) -> str:
-    """The end of what a Java program said, without the frames of stack traces, which would fill it."""
-    lines = [line for line in said.splitlines() if line.strip() and not line.lstrip().startswith("at ")]
+    """The end of what a Java program said, without the indented lines: stack frames and lists of settings."""
+    lines = [line for line in said.splitlines() if line.strip() and not line[0].isspace()]
     return "\n".join(lines)[-size:]
 
 
