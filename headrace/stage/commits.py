@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 
 import confluent_kafka
@@ -63,8 +64,8 @@ class Commits:
         self._lease = lease
         self._renew_after = session / 5
         self._middleware = middleware
-        self._sent: float | None = None
-        self._pending: dict[Partition, Mark] = {}
+        # Commits under way, oldest first. An answer counts for the oldest: never for one that was sent later.
+        self._under_way: deque[tuple[float, dict[Partition, Mark]]] = deque()
         self._prepared: tuple[int, dict[Partition, Mark]] | None = None
         self._next = 0.0
         self._fenced = False
@@ -77,7 +78,7 @@ class Commits:
         if self._fenced:
             raise Fenced
         now = self._lease.clock()
-        if self._sent is not None and now - self._sent < ANSWER_SECONDS:
+        if self._under_way and now - self._under_way[-1][0] < ANSWER_SECONDS:
             return
         if now < self._next or not self._tracks:
             return
@@ -103,17 +104,17 @@ class Commits:
     def answered(
         self, error: confluent_kafka.KafkaError | None, partitions: Sequence[confluent_kafka.TopicPartition]
     ) -> None:
-        """The coordinator's answer to the commit under way (librdkafka's callback, from within a poll)."""
-        sent, self._sent = self._sent, None
-        pending, self._pending = self._pending, {}
+        """The coordinator's answer to a commit under way (librdkafka's callback, from within a poll)."""
+        if not self._under_way:
+            return
+        sent, marks = self._under_way.popleft()
         problem = error or next((part.error for part in partitions if part.error is not None), None)
         if problem is not None:
             if problem.code() == confluent_kafka.KafkaError.FENCED_INSTANCE_ID:
                 self._fenced = True
             log.debug("commit failed, trying again", problem=problem.str())
             return
-        if sent is not None:
-            self._confirm(pending, sent)
+        self._confirm(marks, sent)
 
     def prove_alive(self) -> bool:
         """Commit and wait for the answer: whether this process is still a member of its group."""
@@ -168,8 +169,7 @@ class Commits:
         except confluent_kafka.KafkaException as error:
             log.debug("commit not sent, trying again", problem=error.args[0].str())
             return
-        self._sent = now
-        self._pending = marks
+        self._under_way.append((now, marks))
 
     def _confirm(self, marks: dict[Partition, Mark], sent: float) -> None:
         self._lease.renew(sent)

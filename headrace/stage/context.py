@@ -48,6 +48,7 @@ class StageContext:
         tracks: dict[Partition, Track],
         middleware: Sequence[Middleware],
         pause: Callable[[Sequence[Partition], float, str], None],
+        caught_up: Callable[[Track], bool],
     ) -> None:
         self.group = group
         self._stage = stage
@@ -57,6 +58,7 @@ class StageContext:
         self._tracks = tracks
         self._middleware = middleware
         self._pause = pause
+        self._caught_up = caught_up
         self._items: dict[str, Track] = {}
         self._forgotten: set[str] = set()
 
@@ -93,6 +95,10 @@ class StageContext:
         """Count a skipped message; see the contract."""
         for middleware in reversed(self._middleware):
             middleware.after_orphan(message.partition)
+
+    def caught_up(self, partition: Partition) -> bool:
+        """Whether there is nothing left to read; see the contract."""
+        return partition in self._tracks and self._caught_up(self._tracks[partition])
 
     def newest(self, partition: Partition, path: str) -> Version | None:
         """The newest delivered version; see the contract."""
@@ -160,9 +166,10 @@ class StageContext:
     def forget(self, partitions: Sequence[Partition]) -> None:
         """The items of these partitions are no longer ours."""
         gone = {id(self._tracks[partition]) for partition in partitions if partition in self._tracks}
-        self._forgotten = {item for item, track in self._items.items() if id(track) in gone}
-        for item in self._forgotten:
+        items = [item for item, track in self._items.items() if id(track) in gone]
+        for item in items:
             del self._items[item]
+        self._forgotten.update(items)
 
     def _send_receipt(self, track: Track, entry: OpenItem, ack: UploadAck) -> None:
         carried = [(name, value) for name, value in entry.headers if name in CARRIED_HEADERS]

@@ -86,6 +86,9 @@ class Context(Protocol):
     def orphan(self, message: Message) -> None:
         """Count a message that is skipped since its item is not open: its beginning was dealt with, or is gone."""
 
+    def caught_up(self, partition: Partition) -> bool:
+        """Whether everything in the partition was handled, as far as is known: a time without messages is silence."""
+
     def newest(self, partition: Partition, path: str) -> Version | None:
         """The newest version of `path` that this group has delivered, as far as its receipts since low tell."""
 

@@ -45,7 +45,7 @@ class Decoder:
             key=key,
             path=key[0],
             item=item,
-            value=avro.decode(value, topic.value) if topic.value is not None else frames.decode(value),
+            value=avro.decode_one_of(value, topic.values) if topic.values else frames.decode(value),
             raw=value,
             raw_key=raw.key(),
             headers=raw.headers() or (),

@@ -98,6 +98,7 @@ class Loop:
             tracks=self._tracks,
             middleware=self._middleware,
             pause=self._pause,
+            caught_up=self._caught_up,
         )
         self._commits = Commits(cluster, self._tracks, self._outbox, self._lease, session, self._middleware)
         self._membership = Membership(
@@ -283,6 +284,9 @@ class Loop:
             self._stop_fetching(partition, held)
         self._tell_pause(partitions, seconds, reason)
 
+    def _caught_up(self, track: Track) -> bool:
+        return track.partition not in self._held and self._membership.lag(track) == 0 and self._lease.valid()
+
     def _tell_pause(self, partitions: Sequence[Partition], seconds: float, reason: str) -> None:
         for middleware in reversed(self._middleware):
             middleware.after_pause(partitions, seconds, reason)
@@ -338,11 +342,14 @@ class Loop:
         """Finish what is finished; each step is bounded, since the broker may be away."""
         try:
             self._stage.flush()
+            self._stage.revoked(list(self._tracks), lost=False)
         except HeadraceError as error:
             log.warning("flush at the end failed; the work is done again at the next start", error=str(error))
         try:
             self._outbox.flush(CLOSE_SECONDS)
             self._commits.last(CLOSE_SECONDS)
         finally:
+            # Their close asks for a revoke; the stage has had its own above.
+            self._tracks.clear()
             self._stage.close()
             self._membership.leave(CLOSE_SECONDS)

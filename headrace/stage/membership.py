@@ -11,7 +11,7 @@ import structlog
 
 from headrace import receipts
 from headrace.chunks import frames
-from headrace.errors import FatalError
+from headrace.errors import ConfigError, FatalError
 from headrace.events import FileEvent
 from headrace.kafka.clients import Cluster
 from headrace.kafka.raw import RawMessage
@@ -22,7 +22,7 @@ from headrace.stage.context import StageContext
 from headrace.stage.contract import Message, Partition, Stage
 from headrace.stage.middleware import Middleware
 from headrace.stage.offsets import Track
-from headrace.topics import Topic
+from headrace.topics import UPLOAD_ACKS, Topic
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +39,12 @@ class ConsumerFailed(FatalError):
     """The consumer of {group} cannot go on: {problem}."""
 
     code = "consumer-failed"
+
+
+class TooFewPartitions(ConfigError):
+    """Topic {topic} has {count} partitions, {other} {need}; a receipt goes where its input came from. Make them equal."""
+
+    code = "too-few-partitions"
 
 
 class Forsaken(FatalError):
@@ -82,8 +88,16 @@ class Membership:
 
     def join(self) -> None:
         """Subscribe; partitions come with later polls."""
+        acks = self._cluster.partitions(UPLOAD_ACKS)
         for topic in self._topics.values():
-            self._cluster.partitions(topic)
+            count = self._cluster.partitions(topic)
+            if count > acks:
+                raise TooFewPartitions(
+                    topic=self._cluster.topic_name(UPLOAD_ACKS),
+                    count=acks,
+                    other=self._cluster.topic_name(topic),
+                    need=count,
+                )
         self.consumer.subscribe(
             list(self._topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
         )
@@ -145,7 +159,8 @@ class Membership:
         try:
             tracks, gaps = self._placement.place(consumer, given, self.stopping)
         except FatalError as error:
-            self._failure = error
+            if not self.stopping():
+                self._failure = error
             return
         self._tracks.update(tracks)
         self._forsaken_since = None

@@ -19,7 +19,7 @@ from headrace_files.assembler.building import Building, Partials
 from headrace_files.assembler.paths import parts
 from headrace_files.assembler.settings import AssemblerSettings
 from headrace_files.assembler.settling import Settled, Settler
-from headrace_files.assembler.tree import Tree
+from headrace_files.assembler.tree import DiskUnwell, Tree
 
 if TYPE_CHECKING:
     from headrace.families import Host
@@ -84,6 +84,10 @@ class Assembler(Stage):
 
     def tick(self, now: float) -> None:
         """Close files that no frame came of for too long; delete what processes that died have left behind."""
+        for partition in self._heard:
+            # Silence counts only while all that is on the log was read, and Kafka answers.
+            if not self._context.caught_up(partition):
+                self._heard[partition] = time.monotonic()
         for building in self._overdue():
             self._fail(building, "incomplete")
         if now >= self._next_cleaning:
@@ -230,7 +234,10 @@ class Assembler(Stage):
     def _forget(self, building: Building) -> None:
         self._files.pop(building.item, None)
         self._partials.forget(building.item)
-        self._tree.remove_partial(building.item)
+        try:
+            self._tree.remove_partial(building.item)
+        except DiskUnwell as error:
+            log.info("a partial file stays until the next cleaning", item=building.item, problem=str(error))
 
     def _overdue(self) -> list[Building]:
         limit = self._settings.incomplete_after.total_seconds()
@@ -246,6 +253,7 @@ class Assembler(Stage):
         grace = 1.5 * self._settings.incomplete_after.total_seconds()
         for item in self._tree.stale_partials(now - grace):
             if item not in self._files and item not in self._settling:
+                log.info("deleting a partial file that a dead process left behind", item=item)
                 self._tree.remove_partial(item)
 
 
