@@ -101,7 +101,11 @@ class Books(Event, frozen=True, kw_only=True):
 
 
 class Job(Event, frozen=True, kw_only=True):
-    """What the ledger has seen of a job."""
+    """What the ledger has seen of a job.
+
+    `positions` says up to where: per "topic/partition" (without the prefix) the offset before which everything is in
+    these books.
+    """
 
     job: str
     kind: str
@@ -111,3 +115,4 @@ class Job(Event, frozen=True, kw_only=True):
     started: int
     updated: int
     ended: int | None = None
+    positions: dict[str, int] = {}

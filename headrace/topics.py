@@ -18,7 +18,7 @@ MEBIBYTE = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic: `value` is the event type of an Avro topic, None for chunk frames or original bytes.
+    """One topic: `values` are the event types of an Avro topic, none for chunk frames or original bytes.
 
     `key` describes the key's parts; `item` says where an item's name comes from: the key's last part, or the message's
     own coordinates. `keyed` topics never change their partition count while they hold data. `retention_bytes` is per
@@ -28,7 +28,7 @@ class Topic:
     name: str
     purpose: str
     key: str
-    value: type[events.Event] | None = None
+    values: tuple[type[events.Event], ...] = ()
     framing: Literal["avro", "frames", "original"] = "avro"
     cleanup: Literal["delete", "compact", "compact,delete"] = "delete"
     retention: timedelta | None = None
@@ -43,7 +43,7 @@ FILES = Topic(
     "files",
     purpose="what each source says of each version of its files: identity, progress, announcement",
     key="path id / file id",
-    value=events.FileEvent,
+    values=(events.FileEvent,),
     cleanup="compact,delete",
     retention=timedelta(days=400),
 )
@@ -60,15 +60,15 @@ UPLOAD_ACKS = Topic(
     "upload-acks",
     purpose="receipts: what became of each item, and where it is",
     key="first part of the input's key / group / item",
-    value=events.UploadAck,
+    values=(events.UploadAck,),
     cleanup="compact,delete",
     retention=timedelta(days=400),
 )
-COMMANDS = Topic(
+JOBS = Topic(
     "jobs",
     purpose="what operators want of jobs, and what the ledger has seen of them",
     key="job / command, job / books",
-    value=events.Command,
+    values=(events.Command, events.Job),
     cleanup="compact",
 )
 DEAD_LETTERS = Topic(
@@ -81,4 +81,4 @@ DEAD_LETTERS = Topic(
     item="offset",
 )
 
-SPINE = (CHUNKS, FILES, UPLOAD_ACKS, COMMANDS, DEAD_LETTERS)
+SPINE = (CHUNKS, FILES, UPLOAD_ACKS, JOBS, DEAD_LETTERS)

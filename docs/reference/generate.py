@@ -184,13 +184,13 @@ def topics_page() -> str:
         writers = [name for name, entry in stages().items() if topic.name in entry.writes]
         readers = [name for name, entry in stages().items() if topic.name in entry.reads]
         value = (
-            topic.value.__name__
-            if topic.value
+            " or ".join(f"Avro `{kind.__name__}`" for kind in topic.values)
+            if topic.values
             else {"frames": "chunk frames, msgpack", "original": "original bytes"}[topic.framing]
         )
         rows = [
             ["key", topic.key],
-            ["value", f"Avro `{value}`" if topic.value else value],
+            ["value", value],
             ["cleanup", topic.cleanup],
             ["retention", "forever" if topic.retention is None else format_duration(topic.retention)],
             ["largest message", f"{topic.max_message_bytes} bytes"],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -91,15 +92,24 @@ def decode(raw: bytes, kind: type[EventType]) -> EventType:
 
     Raises UnknownSchema for a fingerprint that is not shipped, MalformedEvent for anything else that is wrong.
     """
+    return decode_one_of(raw, (kind,))
+
+
+def decode_one_of(raw: bytes, kinds: Sequence[type[EventType]]) -> EventType:
+    """The event in a value of a topic that holds events of several kinds; which one it is, its header tells.
+
+    Raises UnknownSchema for a fingerprint that is not shipped, MalformedEvent for anything else that is wrong.
+    """
     if len(raw) < HEADER_BYTES or raw[:2] != MARKER:
-        raise MalformedEvent(event=kind.__name__, problem="the single-object header is missing")
+        raise MalformedEvent(event=_either(kinds), problem="the single-object header is missing")
     schemas = _schemas()
     written = schemas.writers.get(raw[2:HEADER_BYTES])
     if written is None:
         raise UnknownSchema(fingerprint=raw[2:HEADER_BYTES].hex())
     name, writer = written
-    if name != kind.__name__:
-        raise MalformedEvent(event=kind.__name__, problem=f"it is a {name}")
+    kind = next((kind for kind in kinds if kind.__name__ == name), None)
+    if kind is None:
+        raise MalformedEvent(event=_either(kinds), problem=f"it is a {name}")
     body = io.BytesIO(raw)
     body.seek(HEADER_BYTES)
     try:
@@ -110,3 +120,7 @@ def decode(raw: bytes, kind: type[EventType]) -> EventType:
     except (EOFError, ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError, RecursionError) as error:
         # The class alone: its text may quote values.
         raise MalformedEvent(event=name, problem=type(error).__name__) from error
+
+
+def _either(kinds: Sequence[type[Event]]) -> str:
+    return " or ".join(kind.__name__ for kind in kinds)
