@@ -42,7 +42,7 @@ class ConsumerFailed(FatalError):
 
 
 class TooFewPartitions(ConfigError):
-    """Topic {topic} has {count} partitions, {other} {need}; a receipt goes where its input came from. Make them equal."""
+    """Topic {topic} has {count} partitions, {other} {need}; receipts go where their input came from: make them equal."""
 
     code = "too-few-partitions"
 
