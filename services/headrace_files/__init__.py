@@ -13,6 +13,7 @@ family = Family(
             settings="headrace_files.directory_source.settings:DirectorySourceSettings",
             factory="headrace_files.directory_source.service:create",
             check="headrace_files.checks:directory_source",
+            metrics="headrace_files.directory_source.reporting:METRICS",
             reads=("upload-acks",),
             writes=("chunks", "files"),
         ),

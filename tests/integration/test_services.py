@@ -100,6 +100,17 @@ def test_a_service_shows_its_health_and_metrics_and_drains_at_sigterm(configured
         assert process.events("stopped", service="assembler.a")
 
 
+def test_a_source_shows_what_it_has_sent(configured):
+    (configured / "in").mkdir()
+    (configured / "in" / "file").write_bytes(b"1234567")
+    variables = {"HEADRACE_DIRECTORY_SOURCE__ROOT": "in", "HEADRACE_DIRECTORY_SOURCE__SETTLE": "0s"}
+    with headrace(configured, "run", "directory_source", **variables) as process:
+        (serving,) = wait_until(lambda: process.events("metrics and health"), within=20)
+        wait_until(lambda: 'source_files_total{result="announced"} 1.0' in get(serving["url"])[1], within=20)
+        wait_until(lambda: "headrace_source_bytes_total 7.0" in get(serving["url"])[1])
+        assert process.end() == 0
+
+
 def test_a_service_whose_topics_are_missing_says_how_to_create_them(configured):
     with headrace(configured, "run", "assembler.a", HEADRACE_KAFKA__PREFIX="nothing.") as process:
         assert process.process.wait(20) == 2

@@ -21,6 +21,7 @@ from headrace.topics import CHUNKS, FILES, Topic
 from headrace_files.directory_source import scan
 from headrace_files.directory_source.events import EventWatcher, Hint
 from headrace_files.directory_source.filters import Filter, is_own
+from headrace_files.directory_source.reporting import Reporting
 from headrace_files.directory_source.scan import Walk
 from headrace_files.directory_source.settings import DirectorySourceSettings
 from headrace_files.directory_source.settling import Settling
@@ -110,7 +111,8 @@ class DirectorySource:
         cls, settings: DirectorySourceSettings, host: Host, *, once: bool = False, observers: tuple[Observer, ...] = ()
     ) -> DirectorySource:
         """The source in a process that shows its metrics and health."""
-        return cls(settings, host.cluster, host.settings.state, once=once, observers=observers)
+        reporting = Reporting(host.metrics, host.health)
+        return cls(settings, host.cluster, host.settings.state, once=once, observers=(reporting, *observers))
 
     def summary(self) -> str:
         """What was done, in a line."""
