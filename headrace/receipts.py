@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from headrace.events import Covers, Outcome, UploadAck
 from headrace.keys import Key
 from headrace.stage.contract import Message
 
+_WORST_FIRST: tuple[Outcome, ...] = ("failed", "dead_lettered", "held", "delivered", "unchanged")
+
 
 def receipt_key(path: str, group: str, item: str) -> Key:
     """The key of a receipt: the first part of the input's key, the group, the item."""
     return (path, group, item)
+
+
+def worst(covers: Sequence[Covers]) -> Covers:
+    """The worst part of a receipt that covers parts of an item with different outcomes: it is as good as that."""
+    return min(covers, key=lambda each: (_WORST_FIRST.index(each.outcome), each.code or ""))
 
 
 def settle(

@@ -1,0 +1,125 @@
+"""What state a job is in: a pure function of what is wanted of it and what its books say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from headrace.events import Books, Command, Job, JobState
+from headrace.jobs.books import FileBooks
+
+FINAL: frozenset[JobState] = frozenset({"balanced", "failed", "stopped"})
+
+GROUPS = "groups"
+FILES = "files"
+STANDING = "standing"
+
+
+class Exit(IntEnum):
+    """What commands tell scripts. Source: design section 4, exit codes."""
+
+    DELIVERED = 0
+    FAILED = 1
+    PUT_ASIDE = 3
+    DETACHED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a command asks for, read from its parameters.
+
+    Parameters:
+        groups: those that must account for every file.
+        files: how many files the source announced in all, once it has announced the last; None before.
+        standing: there is no last one.
+    """
+
+    groups: tuple[str, ...] = ()
+    files: int | None = None
+    standing: bool = False
+
+    @classmethod
+    def of(cls, command: Command) -> Wanted:
+        """What the parameters say; what is malformed was not said."""
+        files = command.params.get(FILES, "")
+        return cls(
+            groups=tuple(filter(None, command.params.get(GROUPS, "").split(","))),
+            files=int(files) if files.isascii() and files.isdigit() and len(files) < 19 else None,
+            standing=command.params.get(STANDING) == "true",
+        )
+
+    def params(self) -> dict[str, str]:
+        """The same as parameters of a command."""
+        found = {GROUPS: ",".join(self.groups)}
+        if self.files is not None:
+            found[FILES] = str(self.files)
+        if self.standing:
+            found[STANDING] = "true"
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """The state of a job, its books, and what is missing, in words."""
+
+    state: JobState
+    books: list[Books]
+    reason: str | None
+
+
+def assess(command: Command, files: FileBooks) -> Assessment:
+    """The state that follows from what is wanted and what has been seen.
+
+    A job is done when its source has said that all is announced, every announced file is accounted for in every group
+    that must have it, and none is left half-way. A standing job never is, and balances per finished file. One that is
+    to stop is done when what was announced by then is accounted for; what was only begun does not count.
+    """
+    wanted = Wanted.of(command)
+    words = files.words()
+    stop = command.desired == "stop"
+    finished = words["announced"] + words["aborted"] + words["expired"]
+    unannounced = max(0, (wanted.files or 0) - words["announced"])
+    begun = files.begun(wanted.groups)
+    partial = stop or wanted.standing
+
+    def expected(group: str) -> int | None:
+        if partial:
+            return finished + files.early(group)
+        return None if wanted.files is None else finished + words["sending"] + unannounced
+
+    books = [files.book(group, expected(group)) for group in wanted.groups]
+    books += [files.book(group, None) for group in sorted(set(files.groups) - set(wanted.groups))]
+    missing = {group: count for group in wanted.groups if (count := files.unsettled(group))}
+    complete = partial or (wanted.files is not None and not unannounced and not begun)
+    if complete and not missing and (stop or not wanted.standing):
+        failed = sum(book.failed for book in books if book.expected is not None)
+        ended: JobState = "stopped" if stop else "failed" if failed else "balanced"
+        return Assessment(ended, books, f"{failed} failed" if failed else None)
+    state: JobState = "stopping" if stop else "running" if words or files.groups else "waiting"
+    return Assessment(state, books, _what_is_missing(missing, unannounced, 0 if stop else begun))
+
+
+def _what_is_missing(missing: Mapping[str, int], unannounced: int, begun: int) -> str | None:
+    parts = [f"{begun} being sent"] if begun else []
+    parts += [f"{unannounced} not announced"] if unannounced else []
+    parts += [f"{count} wait for {group}" for group, count in missing.items()]
+    return "; ".join(parts) or None
+
+
+def exit_code(job: Job, command: Command | None) -> Exit:
+    """What a job that is done means for scripts; one that is not is detached from."""
+    required = [book for book in job.books if book.expected is not None]
+    if job.state not in FINAL:
+        return Exit.DETACHED
+    if job.state == "failed" or any(book.failed for book in required):
+        return Exit.FAILED
+    wanted = Wanted() if command is None else Wanted.of(command)
+    if job.state == "stopped" and not wanted.standing and wanted.files is None:
+        return Exit.FAILED
+    return Exit.PUT_ASIDE if put_aside(required) else Exit.DELIVERED
+
+
+def put_aside(books: Sequence[Books]) -> int:
+    """Entries that wait for an operator."""
+    return sum(book.dead_lettered + book.held for book in books)
