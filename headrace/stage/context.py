@@ -62,10 +62,23 @@ class StageContext:
         self._items: dict[str, Track] = {}
         self._forgotten: set[str] = set()
 
-    def emit(self, topic: Topic, key: Key, value: Event | Frame) -> None:
+    def emit(
+        self,
+        topic: Topic,
+        key: Key,
+        value: Event | Frame | bytes | None,
+        *,
+        partition: int | None = None,
+        delivered: Callable[[int], None] | None = None,
+    ) -> None:
         """Send a value; see the contract."""
-        data = avro.encode(value) if isinstance(value, Event) else frames.encode(value)
-        self._outbox.send(topic, encode_key(key), data, partition_of(key[0], self._cluster.partitions(topic)))
+        if isinstance(value, Event):
+            data: bytes | None = avro.encode(value)
+        else:
+            data = value if value is None or isinstance(value, bytes) else frames.encode(value)
+        if partition is None:
+            partition = partition_of(key[0], self._cluster.partitions(topic))
+        self._outbox.send(topic, encode_key(key), data, partition, delivered=delivered)
 
     def open(self, item: str, first: Message) -> None:
         """Begin an item; see the contract."""

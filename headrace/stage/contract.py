@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -68,8 +68,22 @@ class Context(Protocol):
 
     group: str
 
-    def emit(self, topic: Topic, key: Key, value: Event | Frame) -> None:
-        """Send `value`; a receipt handed over later follows it onto the log."""
+    def emit(
+        self,
+        topic: Topic,
+        key: Key,
+        value: Event | Frame | bytes | None,
+        *,
+        partition: int | None = None,
+        delivered: Callable[[int], None] | None = None,
+    ) -> None:
+        """Send `value`; a receipt handed over later follows it onto the log.
+
+        Parameters:
+            value: an event or frame; bytes as they are; None removes the key from a compacted topic.
+            partition: by default the one of the key's first part.
+            delivered: called with the offset, in the loop's thread, once the broker has it.
+        """
 
     def open(self, item: str, first: Message) -> None:
         """Begin an item: the committed offset stays at or before `first` until its receipt is on the log."""

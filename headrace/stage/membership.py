@@ -42,7 +42,7 @@ class ConsumerFailed(FatalError):
 
 
 class TooFewPartitions(ConfigError):
-    """Topic {topic} has {count} partitions, {other} {need}; receipts go where their input came from: make them equal."""
+    """Topic {topic} has {count} partitions, {other} {need}. Receipts go where their input came from."""
 
     code = "too-few-partitions"
 

@@ -41,10 +41,10 @@ class _Timer(Middleware):
         self.first = 0.0
         self.last = 0.0
 
-    def before_handle(self, batch: Sequence[Message]) -> None:  # noqa: ARG002
+    def before_handle(self, batch: Sequence[Message]) -> None:
         self.first = self.first or time.perf_counter()
 
-    def after_receipt(self, ack: UploadAck) -> None:  # noqa: ARG002
+    def after_receipt(self, ack: UploadAck) -> None:
         self._files -= 1
         if not self._files:
             self.last = time.perf_counter()
