@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,43 +124,59 @@ def run_service(
     """
     health = Health()
     metrics = Metrics([*(LOOP_METRICS if isinstance(own, StageSettings) else ()), *entry.load_metrics()])
-    service = (factory or entry.load_factory())(own, Host(name, settings, cluster, health, metrics))
+    make = factory or entry.load_factory()
+    host = Host(name, settings, cluster, health, metrics)
+    service = make(own, host)
     with ExitStack() as held:
         if own.metrics_port != 0:
             port = 0 if own.metrics_port == "auto" else own.metrics_port
             server = held.enter_context(HealthServer(health, metrics, own.metrics_host, port))
             log.info("metrics and health", url=f"http://{own.metrics_host}:{server.port}/metrics")
         if isinstance(own, StageSettings):
-            _run_stage(cast("Stage", service), settings.state, own, cluster, health, metrics, stop)
+            copies = [service, *(make(own, host) for _ in range(1, own.copies))]
+            _run_copies([cast("Stage", copy) for copy in copies], settings.state, own, host, stop)
         else:
             health.ready()
             cast("Source", service).run(stop)
     log.info("stopped")
 
 
-def _run_stage(
-    stage: Stage,
-    state: Path,
-    own: StageSettings,
-    cluster: Cluster,
-    health: Health,
-    metrics: Metrics,
-    stop: threading.Event,
-) -> None:
+def _run_copies(stages: Sequence[Stage], state: Path, own: StageSettings, host: Host, stop: threading.Event) -> None:
+    """Run each stage as a member of the group, the first one in this thread. What ends one ends all, and is raised."""
+    failures: list[BaseException] = []
+
+    def run(stage: Stage) -> None:
+        try:
+            _run_stage(stage, state, own, host, stop)
+        except BaseException as error:  # noqa: BLE001 - raised below, in the main thread
+            failures.append(error)
+            stop.set()
+
+    others = [threading.Thread(target=run, args=(stage,), name=f"copy-{n}") for n, stage in enumerate(stages[1:], 1)]
+    for other in others:
+        other.start()
+    run(stages[0])
+    for other in others:
+        other.join()
+    if failures:
+        raise failures[0]
+
+
+def _run_stage(stage: Stage, state: Path, own: StageSettings, host: Host, stop: threading.Event) -> None:
     from headrace.observe.reporting import Reporting  # a source needs none of these
     from headrace.stage.loop import Loop
     from headrace.stage.slots import Slot
 
-    with Slot(state, cluster.group_name(stage.name, own.sink), own.slot) as slot:
+    with Slot(state, host.cluster.group_name(stage.name, own.sink), own.slot) as slot:
         loop = Loop(
             stage,
-            cluster,
+            host.cluster,
             sink=own.sink,
             session=own.session_timeout.total_seconds(),
             instance=slot.instance,
-            middleware=[Reporting(metrics, health)],
+            middleware=[Reporting(host.metrics, host.health)],
         )
-        log.info("started", group=loop.group, kafka=cluster.bootstrap)
+        log.info("started", group=loop.group, kafka=host.cluster.bootstrap)
         loop.run(stop)
 
 

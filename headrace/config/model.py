@@ -128,6 +128,12 @@ class StageSettings(ServiceSettings):
     slot: int | None = Field(
         None, description="This copy's number in its group, if given from outside; else the lowest free one here.", ge=0
     )
+    copies: int = Field(
+        1,
+        description="Members of the group in this process, each in a thread. Processes bring more; see `headrace up`.",
+        ge=1,
+        le=64,
+    )
 
 
 class Settings(Section):

@@ -18,6 +18,9 @@ def assemble(
     incomplete_after: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Give up a file that no frame came of for this long.")
     ] = None,
+    copies: Annotated[
+        int | None, typer.Option("--copies", "--n_threads", help="Members of the group in this process.")
+    ] = None,
     restore_mode: Annotated[bool | None, typer.Option(help="Restore the permission bits of the source.")] = None,
     metrics_port: Annotated[
         str | None, typer.Option(help="Port of /metrics and /healthz, auto, or 0 for none.")
@@ -33,6 +36,7 @@ def assemble(
         "sink": sink,
         "layout": layout,
         "incomplete_after": incomplete_after,
+        "copies": copies,
         "restore_mode": restore_mode,
         "metrics_port": metrics_port,
     }
