@@ -1,0 +1,96 @@
+"""Following topics: everything from a given place on, and then what is added, without a group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import confluent_kafka
+import structlog
+
+from headrace.kafka.clients import Cluster
+from headrace.kafka.raw import RawMessage, consume
+from headrace.topics import Topic
+
+BATCH = 2000
+
+log = structlog.get_logger(__name__)
+
+Place = tuple[str, int]
+"""A topic's catalogue name and a partition number."""
+
+
+class Follower:
+    """Reads whole topics like tables: from the beginning, and then goes on. Commits nothing, shares with nobody.
+
+    What retention took away before it was read is skipped. For one thread.
+
+    Parameters:
+        starts: first offset by place; places that are not named are read from their beginning.
+        only: the only places to read; None: all partitions.
+
+    Raises MissingTopic or KafkaUnreachable on creation.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        topics: Sequence[Topic],
+        *,
+        starts: Mapping[Place, int] | None = None,
+        only: frozenset[Place] | None = None,
+    ) -> None:
+        self._consumer = cluster.consumer(
+            None,
+            {
+                "enable.partition.eof": True,
+                "isolation.level": "read_uncommitted",
+                "auto.offset.reset": "earliest",
+                "queued.max.messages.kbytes": 8 * 1024,
+            },
+        )
+        self._names = {cluster.topic_name(topic): topic.name for topic in topics}
+        places = {
+            (topic.name, number): cluster.topic_name(topic)
+            for topic in topics
+            for number in range(cluster.partitions(topic, self._consumer))
+            if only is None or (topic.name, number) in only
+        }
+        given = starts or {}
+        self._behind = set(places)
+        self.positions: dict[Place, int] = {place: given.get(place, 0) for place in places}
+        """The next offset to read by place: everything before it was handed out."""
+        first = confluent_kafka.OFFSET_BEGINNING
+        self._consumer.assign(
+            [confluent_kafka.TopicPartition(wire, place[1], given.get(place, first)) for place, wire in places.items()]
+        )
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether every partition was read to its end once."""
+        return not self._behind
+
+    def place(self, message: RawMessage) -> Place:
+        """Where a message comes from."""
+        return self._names[message.topic()], message.partition()
+
+    def poll(self, seconds: float) -> list[RawMessage]:
+        """The next messages, in log order per partition; none if there are none within `seconds`."""
+        batch = [*consume(self._consumer, 1, seconds), *consume(self._consumer, BATCH - 1, 0)]
+        found = []
+        for message in batch:
+            error = message.error()
+            if error is None:
+                self.positions[self.place(message)] = message.offset() + 1
+                found.append(message)
+            elif error.code() == confluent_kafka.KafkaError._PARTITION_EOF:  # noqa: SLF001 - its only name
+                place = self.place(message)
+                # The last messages may be compacted away: then none bears the last offset.
+                self.positions[place] = max(self.positions[place], message.offset())
+                self._behind.discard(place)
+            else:
+                log.warning("cannot read", topic=message.topic(), partition=message.partition(), problem=error.str())
+        return found
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._consumer.close()

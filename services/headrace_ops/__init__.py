@@ -1,0 +1,20 @@
+"""Operations: the ledger keeps the books of jobs."""
+
+from __future__ import annotations
+
+from headrace.families import Family, StageEntry
+
+family = Family(
+    name="ops",
+    stages=(
+        StageEntry(
+            name="ledger",
+            purpose="keeps the books of jobs",
+            settings="headrace_ops.ledger.settings:LedgerSettings",
+            factory="headrace_ops.ledger.service:service",
+            metrics="headrace_ops.ledger.service:METRICS",
+            reads=("files", "upload-acks"),
+            writes=("jobs",),
+        ),
+    ),
+)

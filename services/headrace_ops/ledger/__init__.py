@@ -1,0 +1,1 @@
+"""Keeps the books of jobs."""

@@ -1,0 +1,5 @@
+"""Run a ledger: `python -m headrace_ops.ledger`."""
+
+from headrace.cli import main
+
+main(["run", "ledger"])

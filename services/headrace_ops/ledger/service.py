@@ -1,0 +1,214 @@
+"""The ledger: reads commands, announcements and receipts whole, like tables, and writes the books of jobs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+import confluent_kafka
+import structlog
+
+from headrace.codec import avro
+from headrace.errors import PoisonError, TransientError
+from headrace.events import FileEvent, UploadAck
+from headrace.jobs.log import JobWriter, follower, words
+from headrace.kafka.clients import METADATA_SECONDS, Cluster, KafkaUnreachable
+from headrace.kafka.following import Follower, Place
+from headrace.kafka.raw import RawMessage
+from headrace.kafka.reading import read_now, watermarks
+from headrace.observe.metrics import MetricEntry
+from headrace.topics import FILES, JOBS, UPLOAD_ACKS, Topic
+from headrace_ops.ledger.ledger import Ledger
+from headrace_ops.ledger.settings import LedgerSettings
+
+if TYPE_CHECKING:
+    from headrace.families import Host
+    from headrace.observe.health import Health
+    from headrace.observe.metrics import Metrics
+
+PATIENCE = 0.2
+"""Seconds to wait for evidence; also how often the commands are looked at."""
+BEFORE_THE_START = 60_000
+"""Milliseconds that evidence is looked for before a job's first word, which may have come onto the log later."""
+EVIDENCE: tuple[Topic, ...] = (FILES, UPLOAD_ACKS)
+PART = "evidence"
+
+METRICS = (
+    MetricEntry("jobs_open", "gauge", "Jobs whose books may still change."),
+    MetricEntry("jobs_files", "gauge", "Versions of files in memory, of all open jobs."),
+    MetricEntry("jobs_written_total", "counter", "Entries written to the jobs topic.", ("state",)),
+    MetricEntry("jobs_read_again_total", "counter", "Jobs whose evidence was read again from the log."),
+)
+"""What only the ledger has."""
+
+Made = TypeVar("Made")
+
+log = structlog.get_logger(__name__)
+
+
+class LedgerService:
+    """Keeps the books of all jobs. Several at once do no harm: books are sets, and only news is written."""
+
+    name: ClassVar[str] = "ledger"
+    writes: ClassVar[Sequence[Topic]] = (JOBS,)
+
+    def __init__(self, settings: LedgerSettings, cluster: Cluster, health: Health, metrics: Metrics) -> None:
+        self._settings = settings
+        self._cluster = cluster
+        self._health = health
+        self._metrics = metrics
+
+    def run(self, stop: threading.Event) -> None:
+        """Keep books until `stop` is set.
+
+        Raises MissingTopic.
+        """
+        commands = self._insist(stop, lambda: follower(self._cluster))
+        evidence = self._insist(stop, lambda: Follower(self._cluster, EVIDENCE))
+        writer = self._insist(stop, lambda: JobWriter(self._cluster))
+        if commands is None or evidence is None or writer is None:
+            return
+        try:
+            ledger = Ledger(frozenset(evidence.positions))
+            while not commands.caught_up and not stop.is_set():
+                self._take_words(ledger, commands, PATIENCE)
+            ends = self._insist(stop, lambda: _ends(self._cluster))
+            if ends is not None:
+                ledger.begin(ends)
+                self._follow(ledger, commands, evidence, writer, stop)
+        finally:
+            commands.close()
+            evidence.close()
+
+    def _follow(
+        self, ledger: Ledger, commands: Follower, evidence: Follower, writer: JobWriter, stop: threading.Event
+    ) -> None:
+        log.info("keeping books", open=len(ledger.open))
+        next_write = 0.0
+        while not stop.is_set():
+            batch = evidence.poll(PATIENCE)
+            # After the evidence was fetched: the command was on the log before anything was sent for it.
+            self._take_words(ledger, commands, 0)
+            self._take_evidence(ledger, evidence, batch)
+            self._health.beat()
+            self._health.progress(PART, sum(evidence.positions.values()), 0 if evidence.caught_up else 1)
+            if not evidence.caught_up:
+                continue
+            now = time.monotonic()
+            try:
+                if ledger.to_rebuild:
+                    self._rebuild(ledger)
+                if now >= next_write:
+                    next_write = now + self._settings.write_every.total_seconds()
+                    self._write(ledger, evidence.positions, writer)
+            except TransientError as error:
+                log.warning("waiting for Kafka", problem=str(error))
+                stop.wait(error.retry_after)
+
+    def _take_words(self, ledger: Ledger, commands: Follower, seconds: float) -> None:
+        for word in words(commands.poll(seconds)):
+            ledger.take_word(word)
+
+    def _take_evidence(self, ledger: Ledger, evidence: Follower, batch: Iterable[RawMessage]) -> None:
+        for message in batch:
+            job = _job_of(message)
+            if job is not None and ledger.wants(job, evidence.place(message), message.offset()):
+                _take(ledger, evidence.place(message)[0], message)
+
+    def _write(self, ledger: Ledger, positions: Mapping[Place, int], writer: JobWriter) -> None:
+        entries = list(ledger.entries(positions, time.time_ns() // 1000))
+        try:
+            if entries:
+                writer.write(*entries)
+        except TransientError:
+            ledger.not_written(entry.job for entry in entries)
+            raise
+        for entry in entries:
+            self._metrics.add("jobs_written_total", state=entry.state)
+            log.debug("books written", job=entry.job, state=entry.state)
+        for job in ledger.close():
+            log.info("job done", job=job)
+        self._metrics.set("jobs_open", len(ledger.open))
+        self._metrics.set("jobs_files", ledger.files)
+
+    def _rebuild(self, ledger: Ledger) -> None:
+        """Read the evidence of jobs again that something new turned up for after they were done."""
+        jobs = ledger.begin_rebuild()
+        log.info("reading again", jobs=len(jobs))
+        self._metrics.add("jobs_read_again_total", len(jobs))
+        since = max(0, min(jobs.values()) // 1000 - BEFORE_THE_START)
+        try:
+            for topic in EVIDENCE:
+                for batch in read_now(self._cluster, topic, starts=_at(self._cluster, topic, since)):
+                    for message in batch:
+                        if _job_of(message) in jobs:
+                            _take(ledger, topic.name, message)
+        except TransientError:
+            ledger.to_rebuild.update(jobs)
+            raise
+
+    def _insist(self, stop: threading.Event, act: Callable[[], Made]) -> Made | None:
+        """Do something with Kafka until it works; None if told to stop before."""
+        while not stop.is_set():
+            try:
+                return act()
+            except TransientError as error:
+                log.warning("waiting for Kafka", problem=str(error))
+                stop.wait(error.retry_after)
+        return None
+
+
+def _job_of(message: RawMessage) -> str | None:
+    """The job that a message says it belongs to."""
+    for name, value in message.headers() or ():
+        if name == "hr-job" and value:
+            return value.decode("utf-8", "replace")
+    return None
+
+
+def _take(ledger: Ledger, topic: str, message: RawMessage) -> None:
+    job = _job_of(message)
+    try:
+        kind: type[FileEvent | UploadAck] = FileEvent if topic == FILES.name else UploadAck
+        evidence = avro.decode(message.value() or b"", kind)
+    except PoisonError:
+        return
+    if job is not None and evidence.job in (None, job):
+        ledger.take(job, evidence, message.timestamp()[1] * 1000)
+
+
+def _ends(cluster: Cluster) -> dict[Place, int]:
+    consumer = cluster.consumer(None)
+    try:
+        return {
+            (topic.name, number): watermarks(cluster, consumer, cluster.topic_name(topic), number)[1]
+            for topic in EVIDENCE
+            for number in range(cluster.partitions(topic, consumer))
+        }
+    finally:
+        consumer.close()
+
+
+def _at(cluster: Cluster, topic: Topic, milliseconds: int) -> dict[int, int]:
+    """The first offset by partition whose message is not older."""
+    consumer = cluster.consumer(None)
+    try:
+        name = cluster.topic_name(topic)
+        asked = [
+            confluent_kafka.TopicPartition(name, number, milliseconds)
+            for number in range(cluster.partitions(topic, consumer))
+        ]
+        found = consumer.offsets_for_times(asked, timeout=METADATA_SECONDS)
+        # No such message: there is nothing to read.
+        return {place.partition: place.offset for place in found if place.offset >= 0}
+    except confluent_kafka.KafkaException as error:
+        raise KafkaUnreachable(bootstrap=cluster.bootstrap, problem=error.args[0].str()) from error
+    finally:
+        consumer.close()
+
+
+def service(settings: LedgerSettings, host: Host) -> LedgerService:
+    """The ledger as its settings say."""
+    return LedgerService(settings, host.cluster, host.health, host.metrics)
