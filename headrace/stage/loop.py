@@ -34,7 +34,7 @@ FIRST_MESSAGE_SECONDS = 0.05
 BATCH_BYTES = 8 * 1024 * 1024
 BATCH_MESSAGES = 500
 TICK_SECONDS = 1.0
-CLOSE_SECONDS = 10.0
+CLOSE_SECONDS = 5.0
 # Pausing a partition throws away what was fetched of it, so short waits hold messages in memory instead, up to this.
 LONGEST_UNPAUSED_WAIT = 0.5
 HELD_UNPAUSED_BYTES = 8 * 1024 * 1024
@@ -181,7 +181,7 @@ class Loop:
                 continue
             size += len(raw)
             try:
-                if self._decoder.for_another_group(raw):
+                if self._decoder.not_for_us(raw):
                     track.position = max(track.position, raw.offset() + 1)
                     continue
                 message = self._decoder.decode(raw)
