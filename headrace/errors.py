@@ -35,7 +35,7 @@ class _Details(dict[str, object]):
 
 
 class ConfigError(HeadraceError):
-    """The setting {setting} is wrong: {problem}. {remedy}"""
+    """The setting {setting} is wrong: {problem}. {remedy}"""  # noqa: D400 - the remedy is a sentence
 
     code = "config"
 

@@ -51,7 +51,7 @@ class _Schemas:
             raw = json.loads(path.read_text("utf-8"))
             name = str(raw["name"])
             mark = schema_fingerprint(raw)
-            # Without logical types: fastavro would build a datetime for every time stamp, which costs more than the rest.
+            # Without logical types: fastavro would build a datetime for every time stamp, and that costs the most.
             parsed = fastavro.parse_schema(_plain(raw))
             self.writers[mark] = (name, parsed)
             if path.parent == folder:

@@ -44,8 +44,7 @@ class Store:
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of `keys`, in their order; None where there is none."""
-        found = cast("list[bytes | None]", self._database[list(keys)] if keys else [])
-        return found
+        return cast("list[bytes | None]", self._database[list(keys)] if keys else [])
 
     def write(self, changes: Iterable[tuple[bytes, bytes | None]], topic_id: str, offset: int) -> None:
         """Apply changes (None removes), and remember that the store now reaches to before `offset`."""

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import confluent_kafka
 import pytest
-from headrace_files.assembler.service import Assembler
-from headrace_files.assembler.settings import AssemblerSettings
 
 from headrace.broker import EmbeddedBroker
 from headrace.kafka.clients import Cluster
 from headrace.topics import CHUNKS
+from headrace_files.assembler.service import Assembler
+from headrace_files.assembler.settings import AssemblerSettings
 from tests.support.feeding import FedFile, Feeder
 from tests.support.running import new_cluster, receipts_on_log, running
 from tests.support.waiting import wait_until
