@@ -5,11 +5,12 @@ Children write to the same standard error; nothing is put before their lines. So
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -46,6 +47,8 @@ class Supervisor:
         command: the command line that runs a service.
         settings: how long to wait before a restart and at the end.
         ensure: called about once a second, for what has to be up beside the services; must return soon.
+        environment: variables for the services, on top of this process's.
+        output: file descriptor for what they write; by default this process's own standard output and error.
     """
 
     def __init__(
@@ -54,11 +57,15 @@ class Supervisor:
         command: Callable[[str], Sequence[str]],
         settings: UpSettings,
         ensure: Callable[[], None] | None = None,
+        environment: Mapping[str, str] | None = None,
+        output: int | None = None,
     ) -> None:
         self.children = [Child(name) for name in services]
         self._command = command
         self._settings = settings
         self._ensure = ensure
+        self._environment = environment or {}
+        self._output = output
 
     def run(self, stop: threading.Event) -> int:
         """Keep everything running until `stop` is set, then end it. Returns 1 if a service did not end well, else 0."""
@@ -90,7 +97,14 @@ class Supervisor:
 
     def _start(self, child: Child, now: float) -> None:
         # In a session of its own: Ctrl-C on the terminal is ours to pass on.
-        child.process = subprocess.Popen(self._command(child.name), stdin=subprocess.DEVNULL, start_new_session=True)
+        child.process = subprocess.Popen(
+            self._command(child.name),
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._output,
+            env={**os.environ, **self._environment},
+            start_new_session=True,
+        )
         child.started = now
         log.info("service started", name=child.name, pid=child.process.pid)
 

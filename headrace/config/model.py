@@ -104,6 +104,15 @@ class UpSettings(Section):
     )
 
 
+class ServicesSettings(Section):
+    """Where the services run that commands with a job need."""
+
+    external: bool = Field(
+        False,
+        description="Whether the services run elsewhere; else such a command runs its own copies while its job lasts.",
+    )
+
+
 class ServiceSettings(Section):
     """What every service has: where its metrics and its health are served."""
 
@@ -143,5 +152,6 @@ class Settings(Section):
     broker: BrokerSettings = BrokerSettings()
     log: LogSettings = LogSettings()
     up: UpSettings = UpSettings()
+    services: ServicesSettings = ServicesSettings()
     topics: dict[str, TopicSettings] = Field({}, description="Per topic: how long and how much of it is kept.")
     state: Path = Field(default_factory=default_state, description="Folder for what must last on this machine.")

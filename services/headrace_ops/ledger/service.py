@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 import confluent_kafka
 import structlog
 
-from headrace.codec import avro
-from headrace.errors import PoisonError, TransientError
+from headrace.errors import TransientError
 from headrace.events import FileEvent, UploadAck
+from headrace.jobs.evidence import evidence_in, job_of
 from headrace.jobs.log import JobWriter, follower, words
 from headrace.kafka.clients import METADATA_SECONDS, Cluster, KafkaUnreachable
 from headrace.kafka.following import Follower, Place
@@ -113,9 +113,9 @@ class LedgerService:
 
     def _take_evidence(self, ledger: Ledger, evidence: Follower, batch: Iterable[RawMessage]) -> None:
         for message in batch:
-            job = _job_of(message)
+            job = job_of(message)
             if job is not None and ledger.wants(job, evidence.place(message), message.offset()):
-                _take(ledger, evidence.place(message)[0], message)
+                _take(ledger, job, evidence.place(message)[0], message)
 
     def _write(self, ledger: Ledger, positions: Mapping[Place, int], writer: JobWriter) -> None:
         entries = list(ledger.entries(positions, time.time_ns() // 1000))
@@ -143,8 +143,9 @@ class LedgerService:
             for topic in EVIDENCE:
                 for batch in read_now(self._cluster, topic, starts=_at(self._cluster, topic, since)):
                     for message in batch:
-                        if _job_of(message) in jobs:
-                            _take(ledger, topic.name, message)
+                        job = job_of(message)
+                        if job in jobs:
+                            _take(ledger, job, topic.name, message)
         except TransientError:
             ledger.to_rebuild.update(jobs)
             raise
@@ -160,22 +161,9 @@ class LedgerService:
         return None
 
 
-def _job_of(message: RawMessage) -> str | None:
-    """The job that a message says it belongs to."""
-    for name, value in message.headers() or ():
-        if name == "hr-job" and value:
-            return value.decode("utf-8", "replace")
-    return None
-
-
-def _take(ledger: Ledger, topic: str, message: RawMessage) -> None:
-    job = _job_of(message)
-    try:
-        kind: type[FileEvent | UploadAck] = FileEvent if topic == FILES.name else UploadAck
-        evidence = avro.decode(message.value() or b"", kind)
-    except PoisonError:
-        return
-    if job is not None and evidence.job in (None, job):
+def _take(ledger: Ledger, job: str, topic: str, message: RawMessage) -> None:
+    evidence = evidence_in(message, FileEvent if topic == FILES.name else UploadAck)
+    if evidence is not None:
         ledger.take(job, evidence, message.timestamp()[1] * 1000)
 
 

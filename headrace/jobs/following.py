@@ -1,0 +1,61 @@
+"""Following one job until its books balance."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from headrace.events import Command
+from headrace.jobs.assessment import FINAL
+from headrace.jobs.log import Known, follower, words
+from headrace.kafka.clients import Cluster
+
+
+class JobFollower:
+    """What the log says of one job, and when something new is said. A context manager.
+
+    Raises MissingTopic or KafkaUnreachable on creation.
+    """
+
+    def __init__(self, cluster: Cluster, job: str) -> None:
+        self.job = job
+        self.known = Known()
+        self._follower = follower(cluster, job)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything was read that was there at first."""
+        return self._follower.caught_up
+
+    def poll(self, seconds: float) -> bool:
+        """Wait for news; whether there was any."""
+        news = False
+        for word in words(self._follower.poll(seconds)):
+            if word.event.job == self.job:
+                self.known.take(word)
+                news = True
+        return news
+
+    @property
+    def done(self) -> bool:
+        """Whether a ledger has answered the last command, and says that the job is done."""
+        command, books, job = self.known.command, self.known.books, self.known.job
+        if command is None or books is None or job is None:
+            return False
+        return job.state in FINAL and books.offset > command.offset
+
+    def told_to_stop(self) -> bool:
+        """Whether the last command is to stop."""
+        wanted: Command | None = self.known.wanted
+        return wanted is not None and wanted.desired == "stop"
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._follower.close()
+
+    def __enter__(self) -> JobFollower:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
