@@ -11,6 +11,15 @@ from collections.abc import Sequence
 from headrace.errors import HeadraceError
 
 REDRIVE_FOR = "hr-redrive-for"
+ORIGIN_PARTITION = "dlq-origin-partition"
+ORIGIN_OFFSET = "dlq-origin-offset"
+FIRST_OFFSET = "dlq-first-offset"
+NEWEST = "dlq-newest"
+ATTEMPT = "dlq-attempt"
+FIRST_FAILED = "dlq-first-failed"
+CARRIED = ("hr-job", "traceparent")
+"""Headers of the original that go with it into the dead letters and out again; others might hold personal data."""
+
 LONGEST_MESSAGE = 500
 
 
@@ -20,6 +29,17 @@ def unreadable_item(partition: int, offset: int) -> str:
     A receipt under the file's name would cover the file's other frames too, and lose them.
     """
     return f"dead:{partition}:{offset}"
+
+
+def first_offset(headers: Sequence[tuple[str, bytes]], offset: int) -> int:
+    """The offset at which a message first came: a re-driven one says so, any other came where it is, at `offset`.
+
+    What is re-driven is as old as it was: an old version of a file must not look newer for having failed.
+    """
+    for name, value in headers:
+        if name == FIRST_OFFSET and value is not None and value.isdigit() and len(value) < 20:
+            return min(int(value), offset)
+    return offset
 
 
 def headers(
@@ -43,7 +63,8 @@ def headers(
         original: headers of the message; an earlier attempt's count and first failure are carried on.
     """
     known = {name: value for name, value in original if value is not None}
-    attempt = int(known.get("dlq-attempt", b"0") or b"0") + 1 if known.get("dlq-attempt", b"0").isdigit() else 1
+    before = known.get(ATTEMPT, b"0")
+    attempt = int(before) + 1 if before.isdigit() and len(before) < 10 else 1
     now = str(time.time_ns() // 1_000_000).encode()
     result = [
         ("dlq-topic", topic.encode()),
@@ -54,9 +75,10 @@ def headers(
         ("dlq-stage", stage.encode()),
         ("dlq-error", error.code.encode()),
         ("dlq-message", str(error)[:LONGEST_MESSAGE].encode("utf-8", "replace")),
-        ("dlq-attempt", str(attempt).encode()),
-        ("dlq-first-failed", known.get("dlq-first-failed", now)),
+        (ATTEMPT, str(attempt).encode()),
+        (FIRST_FAILED, known.get(FIRST_FAILED, now)),
+        (FIRST_OFFSET, str(first_offset(original, offset)).encode()),
         ("dlq-item", item.encode("utf-8", "replace")),
     ]
-    result += [(name, known[name]) for name in ("hr-job", "traceparent") if name in known]
+    result += [(name, known[name]) for name in CARRIED if name in known]
     return result

@@ -41,6 +41,8 @@ def settle(
 ) -> UploadAck:
     """A receipt that covers the whole item which `first` opened, up to and with offset `last`.
 
+    Of an item that was re-driven it begins where the item first came, so that an old version does not look newer.
+
     An aborted or superseded version is `unchanged` with its code: `failed` asks the source for more.
     """
     return UploadAck(
@@ -49,7 +51,7 @@ def settle(
         job=job,
         file=file,
         partition=first.partition.number,
-        first=first.offset,
+        first=first.order,
         last=last,
         covers=[Covers(outcome=outcome, code=code)],
         where=where,

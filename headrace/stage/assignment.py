@@ -112,7 +112,12 @@ class Placement:
             for message in batch:
                 key = message.key()
                 value = message.value()
-                if key is None or ours not in key or value is None:
+                if key is None or ours not in key:
+                    continue
+                if value is None:
+                    parts = decode_key(key)
+                    for track in by_number.get(message.partition(), ()):
+                        track.withdraw(parts[-1], parts[0])
                     continue
                 ack = avro.decode(value, UploadAck)
                 if ack.group == self._group:

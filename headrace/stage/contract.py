@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, Protocol
 
+from headrace import deadletter
 from headrace.chunks.frames import Frame
 from headrace.errors import HeadraceError
 from headrace.events import Covers, Event, UploadAck
@@ -61,6 +62,11 @@ class Message:
     raw: bytes = field(repr=False)
     raw_key: bytes | None = field(repr=False)
     headers: Sequence[tuple[str, bytes]] = field(default=(), repr=False)
+
+    @property
+    def order(self) -> int:
+        """Where it stands among the versions of its path: its offset, or that of its first time if it is re-driven."""
+        return deadletter.first_offset(self.headers, self.offset) if self.headers else self.offset
 
 
 class Context(Protocol):

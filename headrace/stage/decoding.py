@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from headrace import deadletter
 from headrace.chunks import frames
+from headrace.chunks.frames import Frame
 from headrace.codec import avro
+from headrace.events import Event
 from headrace.kafka.raw import RawMessage
 from headrace.keys import Key, decode_key
 from headrace.stage.contract import Message, Partition
@@ -24,8 +26,10 @@ class Decoder:
         """Where the message comes from, by catalogue name."""
         return Partition(self._topics[raw.topic()].name, raw.partition())
 
-    def for_another_group(self, raw: RawMessage) -> bool:
-        """Whether the message was re-driven for a group that is not ours."""
+    def not_for_us(self, raw: RawMessage) -> bool:
+        """Whether the message was re-driven for another group, or only takes back an older one of the same key."""
+        if raw.value() is None and "compact" in self._topics[raw.topic()].cleanup:
+            return True
         return any(name == deadletter.REDRIVE_FOR and value != self._group for name, value in raw.headers() or ())
 
     def decode(self, raw: RawMessage) -> Message:
@@ -45,11 +49,19 @@ class Decoder:
             key=key,
             path=key[0],
             item=item,
-            value=avro.decode_one_of(value, topic.values) if topic.values else frames.decode(value),
+            value=decode_value(topic, value),
             raw=value,
             raw_key=raw.key(),
             headers=raw.headers() or (),
         )
+
+
+def decode_value(topic: Topic, value: bytes) -> Frame | Event:
+    """The event or frame in the value of a message of `topic`.
+
+    Raises PoisonError if there is none in it.
+    """
+    return avro.decode_one_of(value, topic.values) if topic.values else frames.decode(value)
 
 
 def file_of(key: Key) -> bytes | None:

@@ -21,12 +21,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from headrace import deadletter
 from headrace.events import UploadAck
 from headrace.stage.contract import Message, Partition, Version
 
 # Paths whose newest delivered version is remembered, per partition; about 150 bytes each.
 PATHS_REMEMBERED = 50_000
 
+_NEWEST = re.compile(r"^(-?\d{1,19})?/(\d{1,19})/([0-9a-f]{32})$")
 _METADATA = re.compile(r"^pos=(\d{1,19}) rcp=(\d{1,19})$")
 
 
@@ -47,6 +49,22 @@ def parse_metadata(text: str | None) -> tuple[int, int] | None:
     """Position and receipts offset from a commit's metadata; None if a tool wrote it."""
     found = _METADATA.match(text or "")
     return (int(found[1]), int(found[2])) if found else None
+
+
+def newest_header(version: Version) -> bytes:
+    """`version` as the header of a re-driven message that names the newest delivered version of its path.
+
+    The receipt of that version may lie below what is read at assignment, when a message from long ago is re-driven.
+    """
+    ctime = "" if version.ctime_ns is None else str(version.ctime_ns)
+    return f"{ctime}/{version.first}/{version.file.hex()}".encode()
+
+
+def newest_named(headers: Sequence[tuple[str, bytes]]) -> Version | None:
+    """The version that such a header names, None if there is none."""
+    value = next((value for name, value in headers if name == deadletter.NEWEST), None)
+    found = _NEWEST.match((value or b"").decode("utf-8", "replace"))
+    return Version(int(found[1]) if found[1] else None, int(found[2]), bytes.fromhex(found[3])) if found else None
 
 
 @dataclass(slots=True, eq=False)
@@ -86,10 +104,20 @@ class Track:
         self._cover(ack, path)
         self._known_until = max(self._known_until, ack.last + 1)
 
+    def withdraw(self, item: str, path: str) -> None:
+        """A receipt that was learned has been taken back, so that its item is handled anew: see `proof.rewind`."""
+        self._covered.pop(item, None)
+        newest = self._newest.get(path)
+        if newest is not None and newest.file.hex() == item:
+            # Read again from another offset, the version must not lose against itself.
+            del self._newest[path]
+
     def open(self, item: str, first: Message) -> None:
         """Hold low at `first` until the item closes; an item that is open already stays as it is."""
         if item in self._open:
             return
+        if first.headers and (newest := newest_named(first.headers)) is not None:
+            self.remember(first.path, newest)
         receipts = self._receipts_before if first.offset < self._known_until else self._receipts
         entry = OpenItem(item, first.path, first.offset, receipts, first.headers)
         self._open[item] = entry
@@ -148,7 +176,10 @@ class Track:
         self._covered[ack.item] = max(ack.last, self._covered.get(ack.item, -1))
         if ack.file is None or not any(part.outcome == "delivered" for part in ack.covers):
             return
-        version = Version(ack.ctime_ns, ack.first, ack.file)
+        self.remember(path, Version(ack.ctime_ns, ack.first, ack.file))
+
+    def remember(self, path: str, version: Version) -> None:
+        """This version of `path` was delivered."""
         known = self._newest.get(path)
         if known is None or version.newer_than(known) or version.file == known.file:
             self._newest[path] = version

@@ -30,7 +30,7 @@ class Building:
         self.frame = frame
         self.name = name
         self.file = file
-        self.version = Version(frame.ctime_ns, first.offset, file)
+        self.version = Version(frame.ctime_ns, first.order, file)
         self.last = first.offset
         self.seen = first.time
         self.close: Close | None = None
