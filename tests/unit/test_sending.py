@@ -215,3 +215,11 @@ def test_a_name_is_relative_to_its_root_or_has_no_folders() -> None:
     assert name_of(b"/data/run/a.csv", b"/") == b"data/run/a.csv"
     with pytest.raises(ConfigError, match="not in the folder"):
         name_of(b"/database/a.csv", b"/data")
+
+
+def test_the_end_of_an_older_version_is_not_the_last_word_on_a_path() -> None:
+    log = FileLog("lab")
+    log.note(event(file=OLD))
+    log.note(event(file=NEW))
+    log.note(event(file=OLD, state="aborted"))
+    assert log.unfinished(path_id("lab", b"path")) == event(file=NEW)

@@ -49,6 +49,12 @@ class Budget:
             ):
                 self._changed.notify_all()
 
+    def check(self) -> None:
+        """Raise Closed once `close` was called."""
+        with self._changed:
+            if self._closed:
+                raise Closed
+
     def close(self) -> None:
         """Wake everybody who waits, to end."""
         with self._changed:

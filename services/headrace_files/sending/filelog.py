@@ -79,7 +79,11 @@ class FileLog:
                     self.note(event)
 
     def note(self, event: FileEvent) -> None:
-        """`event` is the last word on its path."""
+        """`event` is the last word on its path, unless it closes an older version than the one that is known."""
+        if event.state == "aborted":
+            known = self.entry(event.path_id)
+            if known is not None and known.file != event.file:
+                return
         if event.state == "sending":
             self._unfinished[event.path_id] = event
             self._settled.pop(event.path_id, None)

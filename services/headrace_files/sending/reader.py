@@ -50,7 +50,8 @@ def send(sender: Sender, job: Job, scratch: bytearray) -> bytearray:
         if len(scratch) < chunk + 1:
             scratch = bytearray(chunk + 1)
         if start.abandon and job.previous is not None:
-            sender.abandon(job.previous, "changed")
+            # A crash between the two would leave a version open that the log no longer shows as the path's last.
+            sender.abandon(job.previous, "changed", wait=True)
         if snapshot.size <= chunk and start.first is None:
             _send_whole(sender, transfer, handle, memoryview(scratch))
         else:
@@ -64,7 +65,7 @@ def _give_up(sender: Sender, job: Job, result: Result, reason: str | None) -> No
     """The file is not there to be sent: nothing on the log, unless its beginning already is."""
     gone = None
     if job.previous is not None and job.previous.state == "sending":
-        gone = sender.abandon(job.previous, reason or result.value)
+        gone = sender.abandon(job.previous, reason or result.value, wait=True)
     sender.end(Outcome(job, result, event=gone, reason=reason))
 
 

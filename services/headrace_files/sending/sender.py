@@ -217,8 +217,14 @@ class Sender:
             except BufferError:
                 self._nap()
 
-    def abandon(self, previous: FileEvent, reason: str) -> FileEvent:
-        """Close a version that will never be finished, on both topics, in this order; the last word on it."""
+    def abandon(self, previous: FileEvent, reason: str, *, wait: bool = False) -> FileEvent:
+        """Close a version that will never be finished, on both topics, in this order; the last word on it.
+
+        Parameters:
+            wait: return when the word is handed over, so that what is said of the path next follows it. Not for the
+                delivery thread. Raises Closed when the sender ends.
+        """
+        said = threading.Event()
         key = encode_key((previous.path_id.hex(), previous.file.hex()))
         gone = msgspec.structs.replace(previous, state="aborted", reason=reason, at=time.time_ns() // 1000)
         trace = f"00-{previous.file.hex()}-{previous.path_id.hex()[:16]}-01"
@@ -230,13 +236,20 @@ class Sender:
                 self.refused(error, message)
                 return
             last = msgspec.structs.replace(gone, last=message.offset())
-            self._errands.append(lambda: self._put_event(last, key, trace, self._only_errors))
+
+            def speak() -> None:
+                self._put_event(last, key, trace, self._only_errors)
+                said.set()
+
+            self._errands.append(speak)
 
         self.budget.take(0)
         partition = partition_of(previous.path_id.hex(), self.chunk_partitions)
         self._producer.produce(
             self._chunks, value, key, partition=partition, on_delivery=closed, headers=self._headed(trace)
         )
+        while wait and not said.wait(PATIENCE):
+            self.budget.check()
         return gone
 
     def later(self, errand: Callable[[], None]) -> None:
