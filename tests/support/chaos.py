@@ -157,6 +157,11 @@ class Plant:
         outcome = Outcome()
         return outcome, [account for account, _ in Verification(self.cluster).run(outcome)]
 
+    def received(self) -> int:
+        """How many versions are delivered, over all groups."""
+        outcome, _ = self.books()
+        return sum(book.counts["delivered"] for book in outcome.totals.books.values())
+
     def balanced(self, exit_codes: Collection[int] = (0,)) -> bool:
         """Whether all files of the folder are announced and the books of all groups balance; says in words why not."""
         self.keep()
@@ -171,7 +176,9 @@ class Plant:
         assert not absent, f"{len(absent)} of {len(there)} files are not announced: {sorted(absent)[:3]}"
         absent_groups = self._groups - outcome.totals.books.keys()
         assert not absent_groups, f"nothing received by {absent_groups}"
-        assert outcome.exit_code in exit_codes, verdict(outcome)
+        assert outcome.exit_code in exit_codes, verdict(outcome) + "".join(
+            f"\n  {account.sent}: {account.entries}" for account in accounts if not account.good
+        )
         return True
 
     def finish(
@@ -208,7 +215,7 @@ class Plant:
         for tree in self.trees.values():
             wrong += oracle.check_folder(truth, tree, refused=self.refused, partials=partials)
             wrong += different(self.source, tree)
-        if self._bucket and self._s3 is not None:
+        if self._s3 is not None and any(".archiver." in group for group in self._groups):
             wrong += oracle.check_bucket(truth, self._s3.client(), self._bucket, refused=self.refused)
         prefix = self.cluster.settings.prefix
         return wrong + oracle.check_receipts(truth, self.cluster.bootstrap, prefix, self._groups, refused=self.refused)

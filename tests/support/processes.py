@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -64,14 +64,15 @@ class Service:
                 env=self._environment | armed,
             )  # fmt: skip
 
-    def await_point(self, within: float = 30.0) -> None:
-        """Wait until it stands at its kill point."""
+    def await_point(self, meanwhile: Callable[[], object] = lambda: None, within: float = 30.0) -> None:
+        """Wait until it stands at its kill point, and do something `meanwhile`, five times a second."""
 
         def there() -> bool:
             self.check()
+            meanwhile()
             return self.marker.exists()
 
-        wait_until(there, within=within)
+        wait_until(there, within=within, every=0.2)
 
     def check(self) -> None:
         """Fail with the end of its log if it ended by itself."""
