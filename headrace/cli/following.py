@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from headrace.cli.interrupts import Interrupts
 from headrace.cli.job_report import JobReport
@@ -17,8 +18,17 @@ STOP_SECONDS = 10.0
 """How long a command that stopped its job stays to see it stopped."""
 
 
-def follow(follower: JobFollower, writer: JobWriter, report: JobReport, asked: Interrupts) -> Exit:
+def follow(
+    follower: JobFollower,
+    writer: JobWriter,
+    report: JobReport,
+    asked: Interrupts,
+    to_stop: Callable[[], bool] | None = None,
+) -> Exit:
     """Show a job until it is done, and return what to tell scripts.
+
+    Parameters:
+        to_stop: whether the job is to be stopped; by default that the user asked for it.
 
     Raises UnknownJob if it is to be stopped and is not there, KafkaUnreachable.
     """
@@ -32,7 +42,7 @@ def follow(follower: JobFollower, writer: JobWriter, report: JobReport, asked: I
             shown = job
         if follower.done and job is not None:
             return exit_code(job, follower.known.wanted)
-        if asked.stop.is_set() and deadline is None:
+        if deadline is None and (to_stop or asked.stop.is_set)():
             stop(follower, writer)
             report.note(f"stopping {follower.job}")
             deadline = time.monotonic() + STOP_SECONDS

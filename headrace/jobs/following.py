@@ -20,6 +20,7 @@ class JobFollower:
         self.job = job
         self.known = Known()
         self._follower = follower(cluster, job)
+        self._last_stop = -1
 
     @property
     def caught_up(self) -> bool:
@@ -32,6 +33,8 @@ class JobFollower:
         for word in words(self._follower.poll(seconds)):
             if word.event.job == self.job:
                 self.known.take(word)
+                if isinstance(word.event, Command) and word.event.desired == "stop":
+                    self._last_stop = word.offset
                 news = True
         return news
 
@@ -47,6 +50,10 @@ class JobFollower:
         """Whether the last command is to stop."""
         wanted: Command | None = self.known.wanted
         return wanted is not None and wanted.desired == "stop"
+
+    def stopped_after(self, offset: int) -> bool:
+        """Whether somebody said stop after this place, even if a later word took it back unawares."""
+        return self._last_stop > offset
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -34,9 +34,10 @@ class JobWriter:
         self._name = cluster.topic_name(JOBS)
         self._count = cluster.partitions(JOBS, self._producer)
         self._refusal: str | None = None
+        self._last = -1
 
-    def write(self, *events: Command | Job) -> None:
-        """Put events on the log, and wait until they are there.
+    def write(self, *events: Command | Job) -> int:
+        """Put events on the log, wait until they are there, and return the offset of the last.
 
         Raises KafkaUnreachable if that takes more than 10 s.
         """
@@ -55,10 +56,13 @@ class JobWriter:
             raise KafkaUnreachable(
                 bootstrap=self._cluster.bootstrap, problem=refusal or f"a word on a job is not on the log ({left})"
             )
+        return self._last
 
-    def _delivered(self, error: confluent_kafka.KafkaError | None, _message: Any) -> None:
+    def _delivered(self, error: confluent_kafka.KafkaError | None, message: Any) -> None:
         if error is not None:
             self._refusal = error.str()
+        else:
+            self._last = message.offset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import platform
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -14,11 +16,14 @@ import typer
 
 from headrace.chunks.frames import DEFAULT_CHUNK
 from headrace.cli import runtime
+from headrace.cli.interrupts import OnInterrupt
+from headrace.cli.source_job import JobRequest, source_job
 from headrace.config.units import parse_duration, parse_size
 from headrace_files.sending.errors import WrongOption
 from headrace_files.sending.sender import Options
 from headrace_files.sending.snapshot import printable
 from headrace_files.upload.files import items
+from headrace_files.upload.job import upload_under
 from headrace_files.upload.report import reporting
 from headrace_files.upload.service import Upload
 
@@ -54,13 +59,29 @@ def upload(
         typer.Option("--queue_max_size", "--queue-messages", min=1, help="Messages that may be under way to Kafka."),
     ] = 3000,
     dataset: Annotated[str | None, typer.Option(help="Name of the dataset that the files belong to.")] = None,
+    job: Annotated[
+        str | None, typer.Option(help="Keep books of this upload under this id, and follow them until they balance.")
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SERVICES", help="The services that must have it all, with commas: assembler,archiver. Keeps books."
+        ),
+    ] = None,
+    on_interrupt: Annotated[
+        OnInterrupt, typer.Option(help="What Ctrl-C does to a job: leave it alone, or stop it.")
+    ] = OnInterrupt.DETACH,
     json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, and send nothing.")] = False,
 ) -> None:
     """Send files once and wait until they have arrived.
 
+    With --job or --to, the upload is a job: it runs its own copies of the services (unless services.external is set),
+    which share their work with all others, and ends when the books of every service balance. The same job started
+    twice does the work once.
+
     Exit codes: 0 all arrived, 1 something failed or was not sent, 2 wrong usage or settings, 3 a receiver put something
-    aside, 4 all is on the log but not every receipt came in time.
+    aside, 4 not every receipt came in time, or Ctrl-C left the job to others.
     """
     found = items(files, root)
     options = Options(
@@ -77,18 +98,41 @@ def upload(
         typer.echo(f"{len(found)} files, {sum(item.size for item in found):,} bytes would be sent.")
         return
     session = runtime.begin(context, "upload")
-    with runtime.stopping(threading.Event()) as stop:
-        work = Upload(
-            session.cluster(),
+    cluster = session.cluster()
+
+    def make(of_job: str | None = None) -> Upload:
+        return Upload(
+            cluster,
             session.settings.state,
-            options,
+            replace(options, job=of_job),
             reporting(as_json=json),
             wait_assembled=wait is Wait.ASSEMBLED,
             sink=sink,
             timeout=seconds,
         )
-        code = work.run(found, stop)
+
+    if job is None and to is None:
+        with runtime.stopping(threading.Event()) as stop:
+            raise typer.Exit(make().run(found, stop))
+    request = JobRequest("upload", job, to, on_interrupt, json)
+    with source_job(context, session, cluster, request) as running, _timer(seconds, running.asked.leave):
+        code = upload_under(running, cluster, found, options.source, lambda: make(running.job))
     raise typer.Exit(code)
+
+
+@contextmanager
+def _timer(seconds: float | None, late: threading.Event) -> Iterator[None]:
+    """Set `late` after some time, if there is a limit."""
+    if seconds is None:
+        yield
+        return
+    timer = threading.Timer(seconds, late.set)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def size_option(option: str, value: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from headrace import keys
@@ -55,14 +55,26 @@ class Upload:
         self._ended: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._sent: dict[str, FileEvent] = {}
         self._not_sent = 0
+        self._attempts: Mapping[bytes, int] = {}
+        self.interrupted: list[FileEvent] = []
+        """The last words on versions that were left half-way."""
         self._tries: dict[bytes, int] = {}
 
-    def run(self, files: Sequence[Item], stop: threading.Event) -> Exit:
+    @property
+    def sent(self) -> Collection[FileEvent]:
+        """The announcements of the files that are on the log."""
+        return self._sent.values()
+
+    def run(self, files: Sequence[Item], stop: threading.Event, attempts: Mapping[bytes, int] | None = None) -> Exit:
         """Send `files`, and return what to tell scripts. `stop` ends it early.
+
+        Parameters:
+            attempts: by name on the log, for files that are offered again after a receiver failed them.
 
         Raises WrongChunkSize, MissingTopic, KafkaUnreachable, or what ended the sender.
         """
         began = time.monotonic()
+        self._attempts = attempts or {}
         receipts = None
         source = self._options.source
         with SourceLock(self._state, source, self._cluster.settings.prefix).upload():
@@ -103,7 +115,7 @@ class Upload:
         try:
             for item in files:
                 previous = log.unfinished(keys.path_id(source, item.path))
-                attempt = previous.attempt if previous is not None else 0
+                attempt = max(previous.attempt if previous is not None else 0, self._attempts.get(item.path, 0))
                 sender.submit(Job(item.path, item.location, None, attempt, previous=previous))
             while sender.unfinished or not self._ended.empty():
                 if stop.is_set() or self._too_late():
@@ -115,6 +127,26 @@ class Upload:
                 self._report.progress(done, total)
             self._report.progress(sum(event.size or 0 for event in self._sent.values()), total)
         finally:
+            sender.stop(DRAIN)
+            self._take_interrupted()
+
+    def _take_interrupted(self) -> None:
+        """What ended while the sender drained: some came to their end, others stopped half-way."""
+        while not self._ended.empty():
+            outcome = self._ended.get()
+            event = outcome.event
+            if outcome.result is Result.ANNOUNCED and event is not None:
+                self._sent[event.path_id.hex()] = event
+                self._report.sent(event)
+            elif outcome.result is Result.INTERRUPTED and event is not None and event.state == "sending":
+                self.interrupted.append(event)
+
+    def abandon(self) -> None:
+        """Close the versions that were left half-way, so that no receiver waits for the rest."""
+        if self.interrupted:
+            sender = Sender(self._cluster, self._options, lambda _outcome: None)
+            for event in self.interrupted:
+                sender.abandon(event, "stopped")
             sender.stop(DRAIN)
 
     def _take(self, sender: Sender) -> None:

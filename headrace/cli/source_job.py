@@ -1,0 +1,150 @@
+"""The job of a command that sends: its words on the log, its own copies of services, and how it ends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import typer
+
+from headrace.cli.copies import groups_of, own_copies
+from headrace.cli.following import follow, say_how_to_follow
+from headrace.cli.interrupts import Interrupts, OnInterrupt, interrupts
+from headrace.cli.job_report import JobReport, job_reporting
+from headrace.cli.runtime import Session
+from headrace.jobs.assessment import Exit, Wanted
+from headrace.jobs.commands import check_kind, command_for
+from headrace.jobs.following import JobFollower
+from headrace.jobs.ids import check_job_id, new_job_id
+from headrace.jobs.lock import sender_lock
+from headrace.jobs.log import JobWriter, Known, read_jobs
+from headrace.kafka.clients import Cluster
+from headrace.proof.groups import positions
+
+LOOK_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What the user said of the job.
+
+    Parameters:
+        job: its id; None: one is made up.
+        to: sections of the services that must have everything, with commas between them; None: whoever reads now.
+    """
+
+    kind: str
+    job: str | None
+    to: str | None
+    on_interrupt: OnInterrupt
+    json: bool
+
+
+class SourceJob:
+    """What such a command has in its hands while its job runs.
+
+    `sends` is whether this process is the one of this machine that sends; it is not if it was told to leave before
+    another one ended. `known` is what the log said of the job before.
+    """
+
+    def __init__(
+        self, request: JobRequest, job: str, groups: tuple[str, ...], cluster: Cluster, asked: Interrupts
+    ) -> None:
+        self.job = job
+        self.groups = groups
+        self.asked = asked
+        self.sends = False
+        self.known = Known()
+        self.report: JobReport = job_reporting(json=request.json)
+        self._kind = request.kind
+        self._writer = JobWriter(cluster)
+        self._follower = JobFollower(cluster, job)
+        self._began: int | None = None
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, *, standing: bool = False) -> None:
+        """Say that the job is to run and its source has not announced all yet; from now on, listen for its stop."""
+        self._say(Wanted(self.groups, standing=standing))
+        self._thread = threading.Thread(target=self._listen, name="stop", daemon=True)
+        self._thread.start()
+
+    def announced_all(self, files: int) -> None:
+        """Say that the source has announced everything: so many files in all."""
+        self._stop_listening()
+        # Not over the head of somebody who stopped it.
+        if not self.told_to_stop():
+            self._say(Wanted(self.groups, files=files))
+
+    def told_to_stop(self) -> bool:
+        """Whether the user or a command elsewhere wants the job stopped."""
+        return self.asked.stop.is_set() or (self._began is not None and self._follower.stopped_after(self._began))
+
+    def finish(self) -> Exit:
+        """Follow the job to its end, or as far as the user wants to."""
+        self._stop_listening()
+        code = follow(self._follower, self._writer, self.report, self.asked, self.told_to_stop)
+        self.report.close(self._follower.known.job, code)
+        return code
+
+    def leave(self) -> Exit:
+        """Leave the job to others, or for later."""
+        self._stop_listening()
+        say_how_to_follow(self.report, self.job)
+        self.report.close(self._follower.known.job, Exit.DETACHED)
+        return Exit.DETACHED
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._stop_listening()
+        self._follower.close()
+
+    def _say(self, wanted: Wanted) -> None:
+        offset = self._writer.write(command_for(self.job, self._kind, wanted))
+        if self._began is None:
+            self._began = offset
+
+    def _listen(self) -> None:
+        while not self._ended.is_set():
+            self._follower.poll(LOOK_SECONDS)
+            if self.told_to_stop():
+                self.asked.leave.set()
+                return
+
+    def _stop_listening(self) -> None:
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+
+@contextmanager
+def source_job(context: typer.Context, session: Session, cluster: Cluster, request: JobRequest) -> Iterator[SourceJob]:
+    """Run a job: check it, start its services' copies, wait until this process may send, and clean up at the end.
+
+    Raises WrongJobId, OtherKind, NoGroup, UnknownService, MissingTopic, KafkaUnreachable.
+    """
+    job = new_job_id(request.kind) if request.job is None else check_job_id(request.job)
+    services = [name.strip() for name in (request.to or "").split(",") if name.strip()]
+    check_kind(job, request.kind, read_jobs(cluster, job).get(job))
+    groups = groups_of(session, cluster, services) if services else tuple(sorted(positions(cluster)))
+    folder = session.settings.state / "jobs"
+    with interrupts(request.on_interrupt) as asked:
+        running = SourceJob(request, job, groups, cluster, asked)
+        running.report.note(f"job {job}")
+        try:
+            with (
+                own_copies(context, session, services, folder / f"{job}.log"),
+                sender_lock(
+                    folder,
+                    f"{cluster.settings.prefix}{job}",
+                    asked.leave,
+                    lambda: running.report.note("another process sends for this job; waiting for its end"),
+                ) as running.sends,
+            ):
+                running.known = read_jobs(cluster, job).get(job, Known())
+                yield running
+        finally:
+            running.close()
