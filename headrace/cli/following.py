@@ -36,7 +36,7 @@ def follow(
     shown = None
     while True:
         # What was read before counts, too.
-        job = follower.known.job
+        job = follower.answer
         if job is not None and job != shown and follower.caught_up:
             report.show(job)
             shown = job

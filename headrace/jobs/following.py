@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from headrace.events import Command
+from headrace.events import Command, Job
 from headrace.jobs.assessment import FINAL
 from headrace.jobs.log import Known, follower, words
 from headrace.kafka.clients import Cluster
@@ -39,12 +39,16 @@ class JobFollower:
         return news
 
     @property
+    def answer(self) -> Job | None:
+        """What a ledger has written since the last command."""
+        command, books = self.known.command, self.known.books
+        answered = command is not None and books is not None and books.offset > command.offset
+        return self.known.job if answered else None
+
+    @property
     def done(self) -> bool:
         """Whether a ledger has answered the last command, and says that the job is done."""
-        command, books, job = self.known.command, self.known.books, self.known.job
-        if command is None or books is None or job is None:
-            return False
-        return job.state in FINAL and books.offset > command.offset
+        return self.answer is not None and self.answer.state in FINAL
 
     def told_to_stop(self) -> bool:
         """Whether the last command is to stop."""

@@ -9,7 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from headrace.cli import runtime
-from headrace.families import Host
+from headrace.cli.interrupts import OnInterrupt
+from headrace.cli.source_job import JobRequest, source_job
+from headrace.families import Host, stage_named
+from headrace.jobs.assessment import Exit
+from headrace.jobs.evidence import read_evidence
+from headrace.kafka.clients import Cluster
 from headrace_files.directory_source.console import Console
 from headrace_files.directory_source.dry_run import show
 from headrace_files.directory_source.service import DirectorySource
@@ -55,6 +60,18 @@ def watch(
     update_seconds: Annotated[
         float, typer.Option("--update_seconds", "--update-seconds", help='Print "." this often; -1 = never.')
     ] = -1,
+    job: Annotated[
+        str | None, typer.Option(help="Keep books of what is sent under this id: a standing job, unless --once.")
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SERVICES", help="The services that must have it all, with commas: assembler,archiver. Keeps books."
+        ),
+    ] = None,
+    on_interrupt: Annotated[
+        OnInterrupt, typer.Option(help="What Ctrl-C does to a job: leave it alone, or stop it.")
+    ] = OnInterrupt.DETACH,
     metrics_port: Annotated[
         str | None, typer.Option(help="Port of /metrics and /healthz, auto, or 0 for none.")
     ] = None,
@@ -63,6 +80,10 @@ def watch(
 
     What was sent is on the log, so the command can be killed and started again at any time: it goes on in the middle
     of a file. While it runs, "check" on standard input shows how far it is, "quit" finishes what is begun and ends.
+
+    With --job or --to it is a job, which runs its own copies of the services (unless services.external is set). It
+    stands until `headrace jobs stop`, its books balancing for every file that is finished; with --once it ends when
+    they balance.
     """
     overrides = {
         "root": root,
@@ -83,7 +104,46 @@ def watch(
         settings = session.sources.section(SERVICE, DirectorySourceSettings, overrides).values
         show(settings, session.cluster())
         return
+    if job is not None or to is not None:
+        request = JobRequest("watch", job, to, on_interrupt, json=False)
+        raise typer.Exit(run_job(context, overrides, update_seconds, request, once=once))
     run(context, overrides, update_seconds, once=once)
+
+
+def run_job(
+    context: typer.Context, overrides: Mapping[str, object], update_seconds: float, request: JobRequest, *, once: bool
+) -> int:
+    """Run the watcher as a job, and return what to tell scripts."""
+    session = runtime.begin(context, SERVICE)
+    settings = session.sources.section(SERVICE, DirectorySourceSettings, overrides).values
+    cluster = session.cluster()
+    console = Console(update_seconds)
+    made: list[DirectorySource] = []
+    with source_job(context, session, cluster, request) as job:
+        if not job.sends:
+            return job.leave()
+
+        def create(settings: Any, host: Host) -> DirectorySource:
+            made.append(DirectorySource.hosted(settings, host, once=once, observers=(console,), job=job.job))
+            return made[0]
+
+        job.begin(standing=not once)
+        console.start()
+        entry = stage_named(SERVICE)
+        runtime.run_service(entry, SERVICE, session.settings, settings, cluster, job.asked.leave, create)
+        typer.echo(made[0].summary())
+        if job.told_to_stop():
+            return job.finish()
+        if job.asked.leave.is_set() or not once:
+            return job.leave()
+        job.announced_all(announced_under(cluster, job.job))
+        code = job.finish()
+    return Exit.FAILED if made[0].problems and code is not Exit.DETACHED else code
+
+
+def announced_under(cluster: Cluster, job: str) -> int:
+    """How many versions the log says were announced under a job."""
+    return read_evidence(cluster, job).books.words()["announced"]
 
 
 def run(context: typer.Context, overrides: Mapping[str, object], update_seconds: float, *, once: bool) -> None:

@@ -85,6 +85,7 @@ class DirectorySource:
         *,
         once: bool = False,
         observers: tuple[Observer, ...] = (),
+        job: str | None = None,
     ) -> None:
         self.settings = settings
         self.root = os.path.realpath(os.fsencode(settings.root))
@@ -96,6 +97,7 @@ class DirectorySource:
         self._state = state
         self._once = once
         self._observers = observers
+        self._job = job
         self._inbox: queue.SimpleQueue[Outcome | list[Hint] | _Failed | _Missed] = queue.SimpleQueue()
         self._quit = threading.Event()
         self._scans: deque[tuple[Walk, Iterator[tuple[bytes, os.stat_result]]]] = deque()
@@ -108,11 +110,18 @@ class DirectorySource:
 
     @classmethod
     def hosted(
-        cls, settings: DirectorySourceSettings, host: Host, *, once: bool = False, observers: tuple[Observer, ...] = ()
+        cls,
+        settings: DirectorySourceSettings,
+        host: Host,
+        *,
+        once: bool = False,
+        observers: tuple[Observer, ...] = (),
+        job: str | None = None,
     ) -> DirectorySource:
         """The source in a process that shows its metrics and health."""
         reporting = Reporting(host.metrics, host.health)
-        return cls(settings, host.cluster, host.settings.state, once=once, observers=(reporting, *observers))
+        observers = (reporting, *observers)
+        return cls(settings, host.cluster, host.settings.state, once=once, observers=observers, job=job)
 
     def summary(self) -> str:
         """What was done, in a line."""
@@ -180,6 +189,7 @@ class DirectorySource:
             threads=settings.threads,
             most_messages=settings.queue_messages,
             dataset=settings.dataset,
+            job=self._job,
             inodes=settings.inodes,
         )
 

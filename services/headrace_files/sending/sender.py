@@ -104,7 +104,6 @@ class Sender:
         self._files = cluster.topic_name(FILES)
         self.chunk_partitions = cluster.partitions(CHUNKS, self._producer)
         self._file_partitions = cluster.partitions(FILES, self._producer)
-        self._headers: Headers = [("hr-job", options.job.encode())] if options.job else []
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._errands: deque[Callable[[], None]] = deque()
         self._events: deque[tuple[Transfer, FileEvent, bool]] = deque()
@@ -186,7 +185,7 @@ class Sender:
     def produce(self, transfer: Transfer, frame: frames.Frame, report: Callable[[Any, Any], None], size: int) -> None:
         """Hand a frame over, waiting for room. Raises Closed when the sender ends."""
         value = frames.encode(frame)
-        headers = None if isinstance(frame, frames.Data) else self._headed(transfer.trace)
+        headers = None if isinstance(frame, frames.Data) else _headers(transfer.trace, self.job)
         self.budget.take(size)
         while True:
             try:
@@ -246,7 +245,7 @@ class Sender:
         self.budget.take(0)
         partition = partition_of(previous.path_id.hex(), self.chunk_partitions)
         self._producer.produce(
-            self._chunks, value, key, partition=partition, on_delivery=closed, headers=self._headed(trace)
+            self._chunks, value, key, partition=partition, on_delivery=closed, headers=_headers(trace, previous.job)
         )
         while wait and not said.wait(PATIENCE):
             self.budget.check()
@@ -336,11 +335,8 @@ class Sender:
             key,
             partition=partition_of(event.path_id.hex(), self._file_partitions),
             on_delivery=report,
-            headers=self._headed(trace),
+            headers=_headers(trace, event.job),
         )
-
-    def _headed(self, trace: str) -> Headers:
-        return [("traceparent", trace.encode()), *self._headers]
 
     def _only_errors(self, error: Any, message: Any) -> None:
         if error is not None:
@@ -364,3 +360,8 @@ class Sender:
         self.budget.close()
         with self._idle:
             self._idle.notify_all()
+
+
+def _headers(trace: str, job: str | None) -> Headers:
+    """What stands on frames that open or close, and on events. An abandoned version may be of an earlier job."""
+    return [("traceparent", trace.encode()), *([("hr-job", job.encode())] if job else [])]
