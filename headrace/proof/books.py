@@ -22,6 +22,7 @@ GOOD: frozenset[Status] = frozenset({"delivered", "unchanged"})
 
 HASH_DIFFERS = "hash-differs"
 SIZE_DIFFERS = "size-differs"
+DISCARDED = "discarded"
 
 _SETTLEABLE: frozenset[Status] = frozenset({"failed", "dead_lettered", "held", "missing"})
 
@@ -84,7 +85,9 @@ def _unannounced(evidence: Evidence, groups: Mapping[str, object]) -> Iterator[A
         of_group: dict[bytes, Received] = evidence.receipts.get(group, {})
         dead = evidence.dead.get(group, {})
         for file in sorted((of_group.keys() | dead.keys()) - evidence.versions.keys()):
-            found.setdefault(file, {})[group] = _entry_of_receipt(None, of_group.get(file), len(dead.get(file, ())))
+            received, count = of_group.get(file), evidence.dead_messages(group, file)
+            if received is not None or count:
+                found.setdefault(file, {})[group] = _entry_of_receipt(None, received, count)
     for file, entries in found.items():
         yield Account(file, None, entries)
 
@@ -116,7 +119,11 @@ def _settled(entry: Entry, attempts: list[bytes], group: str, evidence: Evidence
 
 def _entry(sent: Sent, evidence: Evidence, group: str, position: int | None) -> Entry:
     received = evidence.receipts.get(group, {}).get(sent.file)
-    dead = len(evidence.dead.get(group, {}).get(sent.file, ()))
+    dead = evidence.dead_messages(group, sent.file)
+    if received is not None and received.outcome == "dead_lettered":
+        item = sent.file.hex()
+        if evidence.discarded(group, item, received.last):
+            return Entry("unchanged", DISCARDED, received, _hashes_equal(sent, received))
     if received is not None or (dead and sent.state != "sending"):
         return _entry_of_receipt(sent, received, dead)
     if sent.state == "aborted":

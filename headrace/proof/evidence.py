@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from headrace.deadletters.decisions import Decision
 from headrace.events import Covers, FileEvent, FileState, Outcome, UploadAck
 
 FILE_ID_BYTES = 16
@@ -26,8 +27,8 @@ _WORST_FIRST: tuple[Outcome, ...] = ("failed", "dead_lettered", "held", "deliver
 class Sent(msgspec.Struct, frozen=True, gc=False):
     """What a source said last of one version of a file.
 
-    `last` is the offset of its closing frame in `partition` of the chunks topic, `offset` the event's own in the files
-    topic; `size` is bytes, `at` microseconds since the epoch, the other times nanoseconds.
+    `first` and `last` are the offsets of its frames in `partition` of the chunks topic, `offset` is the event's own in
+    the files topic; `size` is bytes, `at` microseconds since the epoch, the other times nanoseconds.
     """
 
     path_id: bytes
@@ -38,10 +39,12 @@ class Sent(msgspec.Struct, frozen=True, gc=False):
     attempt: int
     inode: int | None
     mtime_ns: int
+    ctime_ns: int | None
     size: int | None
     alg: str | None
     hash: bytes | None
     partition: int
+    first: int | None
     last: int | None
     reason: str | None
     at: int
@@ -73,6 +76,7 @@ class Evidence:
         self.receipts: dict[str, dict[bytes, Received]] = {}
         self.dead: dict[str, dict[bytes, set[str]]] = {}
         self.stray: dict[str, set[str]] = {}
+        self.decisions: dict[tuple[str, str], Decision] = {}
 
     def take_event(self, event: FileEvent, offset: int) -> None:
         """Take a source's word; `offset` is the event's place in its partition of the files topic."""
@@ -88,10 +92,12 @@ class Evidence:
             attempt=event.attempt,
             inode=event.inode,
             mtime_ns=event.mtime_ns,
+            ctime_ns=event.ctime_ns,
             size=event.size,
             alg=sys.intern(event.alg) if event.alg else None,
             hash=event.hash,
             partition=event.partition,
+            first=event.first,
             last=event.last,
             reason=event.reason,
             at=event.at,
@@ -128,6 +134,33 @@ class Evidence:
         known = of_group.get(file)
         if known is None or _weight(known) < _weight(received):
             of_group[file] = received
+
+    def withdraw(self, group: str, item: str) -> None:
+        """A group's word was taken back: its receipt was followed by an empty message of the same key."""
+        file = _file_of_item(item)
+        if file is not None:
+            self.receipts.get(group, {}).pop(file, None)
+
+    def take_decision(self, decision: Decision) -> None:
+        """Take what was decided on a dead letter; on each item the decision on its latest death counts."""
+        about = (decision.group, decision.item)
+        known = self.decisions.get(about)
+        if known is None or (known.offset, known.at) < (decision.offset, decision.at):
+            self.decisions[about] = decision
+
+    def discarded(self, group: str, item: str, last: int) -> bool:
+        """Whether the death of an item, at offset `last` of its topic, was the last word: it was discarded."""
+        decision = self.decisions.get((group, item))
+        return decision is not None and decision.verdict == "discarded" and decision.offset >= last
+
+    def dead_messages(self, group: str, file: bytes) -> int:
+        """How many messages of a file are dead and nothing was decided on."""
+        dead = self.dead.get(group, {}).get(file, ())
+        return sum((group, item) not in self.decisions for item in dead)
+
+    def stray_messages(self) -> int:
+        """How many dead messages belong to no file and nothing was decided on."""
+        return sum((group, item) not in self.decisions for group, items in self.stray.items() for item in items)
 
     def groups(self) -> set[str]:
         """Every group that said anything."""

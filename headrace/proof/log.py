@@ -14,12 +14,13 @@ import confluent_kafka
 
 from headrace.codec import avro
 from headrace.codec.avro import EventType
+from headrace.deadletters.decisions import decision_of, group_name
 from headrace.errors import ConfigError, PoisonError
 from headrace.events import FileEvent, UploadAck
 from headrace.kafka.clients import Cluster
 from headrace.kafka.raw import RawMessage
 from headrace.kafka.reading import read_now, watermarks
-from headrace.keys import partition_of, path_id
+from headrace.keys import decode_key, partition_of, path_id
 from headrace.proof.books import GOOD
 from headrace.proof.evidence import FILE_ID_BYTES, Evidence, Sent
 from headrace.topics import CHUNKS, FILES, UPLOAD_ACKS, Topic
@@ -123,7 +124,10 @@ class _Slice:
         self._consumer = consumer
         self._number = number
         self._evidence = Evidence()
+        self._deciders = group_name(reader.cluster)
         self._paths: dict[bytes, bytes] = {}
+        self._heard: set[bytes] = set()
+        self._withdrawn: set[bytes] = set()
 
     def read(self) -> Evidence:
         name, since = self._reader.name, self._reader.since
@@ -197,16 +201,42 @@ class _Slice:
         end: int | None = None,
     ) -> None:
         remember = self._reader.since is not None
+        # What is read to an end is older than what has been read before, and does not overrule it.
+        older = end is not None
         for message in self._messages(UPLOAD_ACKS, start, end):
             key, value = message.key() or b"", message.value()
-            if not value or (wanted is not None and not wanted(key, value)):
+            if (wanted is not None and not wanted(key, value or b"")) or (older and key in self._withdrawn):
                 continue
+            if not value:
+                if not (older and key in self._heard):
+                    self._withdraw(key)
+                if not older:
+                    self._withdrawn.add(key)
+                continue
+            if remember and not older:
+                self._heard.add(key)
+                self._withdrawn.discard(key)
             ack = self._decoded(value, UploadAck)
+            if ack is not None and ack.group == self._deciders:
+                decision = decision_of(ack)
+                if decision is not None and self._reader.wanted(decision.group):
+                    self._evidence.take_decision(decision)
+                continue
             if ack is None or not self._reader.wanted(ack.group) or (meant is not None and not meant(ack)):
                 continue
             self._evidence.take_receipt(ack)
             if remember and ack.file is not None:
                 self._paths[ack.file] = key[:_ID_CHARACTERS]
+
+    def _withdraw(self, raw: bytes) -> None:
+        """An empty message takes the receipt before it back, as compaction will."""
+        try:
+            key = decode_key(raw)
+        except PoisonError:
+            self._reader.undecodable += 1
+            return
+        if len(key) == 3:
+            self._evidence.withdraw(key[1], key[2])
 
     def _messages(self, topic: Topic, start: int, end: int | None) -> Iterator[RawMessage]:
         ends: Mapping[int, int] | None = None if end is None else {self._number: end}

@@ -93,7 +93,7 @@ class Verification:
                 outcome.findings[result.finding] = outcome.findings.get(result.finding, 0) + 1
             yield account, here
         if self.name is None:
-            outcome.totals.stray_dead_letters += sum(len(items) for items in evidence.stray.values())
+            outcome.totals.stray_dead_letters += evidence.stray_messages()
 
     def _meant(self, account: Account) -> bool:
         """Other versions of the path are read too when one is asked for by its id, since they may settle it."""

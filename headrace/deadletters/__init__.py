@@ -1,0 +1,1 @@
+"""Dead letters after they were put aside: read, chosen, shown, re-driven, discarded."""
