@@ -164,6 +164,9 @@ class EmbeddedBroker:
         if self._child is not None and self._child.poll() is not None:
             self._child = None
         record = Record.read(self.layout.record)
+        if record is not None and self._child is not None and record.pid == self._child.pid:
+            # Seen once under load: the command line of a living child reads as empty for a moment.
+            return psutil.Process(record.pid)
         return self._find(record.pid) if record else None
 
     def _find(self, pid: int) -> psutil.Process | None:
