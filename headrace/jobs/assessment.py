@@ -85,8 +85,11 @@ def assess(command: Command, files: FileBooks) -> Assessment:
 
     def expected(group: str) -> int | None:
         if partial:
-            return finished + files.early(group)
-        return None if wanted.files is None else finished + words["sending"] + unannounced
+            return finished + files.early(group, None, "sending")
+        if wanted.files is None:
+            return None
+        # A receipt may be faster than the announcement: it is of one that is still to come.
+        return finished + words["sending"] + max(unannounced, files.early(group, None))
 
     books = [files.book(group, expected(group)) for group in wanted.groups]
     books += [files.book(group, None) for group in sorted(set(files.groups) - set(wanted.groups))]

@@ -124,13 +124,11 @@ class FileBooks:
             and not (numbers and all(outcome_of(cell, number) is not None for number in numbers))
         )
 
-    def early(self, group: str) -> int:
-        """Versions that this group has accounted for before their source has finished with them."""
+    def early(self, group: str, *words: FileState | None) -> int:
+        """Versions that this group has accounted for while their source's last word is one of these."""
         number = self._numbers.get(group, -1)
         return sum(
-            count
-            for cell, count in self._counts.items()
-            if cell.word in (None, "sending") and outcome_of(cell, number) is not None
+            count for cell, count in self._counts.items() if cell.word in words and outcome_of(cell, number) is not None
         )
 
     def files_without(self, group: str) -> Iterator[bytes]:
@@ -151,6 +149,9 @@ class FileBooks:
     def word(self, file: bytes) -> FileState | None:
         """The source's last word on one version."""
         return self._files.get(file, _NOTHING).word
+
+    def __contains__(self, file: bytes) -> bool:
+        return file in self._files
 
     def __len__(self) -> int:
         return len(self._files)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from headrace.codec import avro
 from headrace.errors import PoisonError
@@ -14,6 +14,10 @@ from headrace.kafka.raw import RawMessage
 from headrace.kafka.reading import read_now
 from headrace.receipts import worst
 from headrace.topics import FILES, UPLOAD_ACKS
+
+_ID_CHARACTERS = 32
+
+EvidenceType = TypeVar("EvidenceType", FileEvent, UploadAck)
 
 
 @dataclass(slots=True)
@@ -46,30 +50,49 @@ def job_of(message: RawMessage) -> str | None:
     return None
 
 
-def evidence_in(message: RawMessage, kind: type[FileEvent | UploadAck]) -> FileEvent | UploadAck | None:
-    """The event in a message that names a job; None if there is none, or it names another job than its header."""
+def file_of(message: RawMessage) -> bytes | None:
+    """The file id that a message's key ends with."""
+    try:
+        return bytes.fromhex((message.key() or b"")[-_ID_CHARACTERS:].decode("ascii"))
+    except ValueError:
+        return None
+
+
+def evidence_in(message: RawMessage, kind: type[EvidenceType]) -> EvidenceType | None:
+    """The event in a message; None if it cannot be read, or names another job than the message's header."""
     job = job_of(message)
     try:
         evidence = avro.decode(message.value() or b"", kind)
     except PoisonError:
         return None
     # The receipt of a dead letter knows its job from the header alone.
-    return evidence if job is not None and evidence.job in (None, job) else None
+    return evidence if job is None or evidence.job in (None, job) else None
+
+
+def is_good(ack: UploadAck) -> bool:
+    """Whether a receipt says that the version is where it should be."""
+    return bool(ack.covers) and worst(ack.covers).outcome in ("delivered", "unchanged")
 
 
 def read_evidence(cluster: Cluster, job: str) -> Evidence:
     """Everything that the log says now of one job.
 
+    A version that several jobs sent at once has one receipt in each group, under the name of one of them: a good one
+    counts for all.
+
     Raises MissingTopic or KafkaUnreachable.
     """
     found = Evidence()
-    for topic, kind in ((FILES, FileEvent), (UPLOAD_ACKS, UploadAck)):
-        for message in _of_job(job, read_now(cluster, topic)):
-            evidence = evidence_in(message, kind)
-            if evidence is not None:
-                found.take(evidence)
+    for batch in read_now(cluster, FILES):
+        for message in batch:
+            event = evidence_in(message, FileEvent) if job_of(message) == job else None
+            if event is not None:
+                found.take(event)
+    for batch in read_now(cluster, UPLOAD_ACKS):
+        for message in batch:
+            own = job_of(message) == job
+            if own or file_of(message) in found.versions:
+                ack = evidence_in(message, UploadAck)
+                if ack is not None and (own or is_good(ack)):
+                    found.take(ack)
     return found
-
-
-def _of_job(job: str, batches: Iterable[Iterable[RawMessage]]) -> Iterator[RawMessage]:
-    return (message for batch in batches for message in batch if job_of(message) == job)

@@ -22,6 +22,10 @@ from headrace.kafka.following import Place
 MOST_UNKNOWN = 100_000
 """Jobs without a command that are remembered, so that a late command finds what was said before it."""
 
+FIRST_LOOK = 5.0
+LONGEST_LOOK = 600.0
+"""Seconds that a job lacks receipts before they are looked for under other jobs' names; doubled each time."""
+
 Positions = Mapping[Place, int]
 
 
@@ -30,7 +34,8 @@ class OpenJob:
     """A job whose books may still change.
 
     `started` is in microseconds since the epoch, by the broker's clock. It is `dirty` until it was compared with what
-    is on the log, and `settled` when they agreed that it is done.
+    is on the log, and `settled` when they agreed that it is done. While receipts are all that is `lacking`, they are
+    looked for under other jobs' names: next when it has been still until `look` (monotonic seconds).
     """
 
     command: Command
@@ -38,6 +43,9 @@ class OpenJob:
     files: FileBooks = field(default_factory=FileBooks)
     dirty: bool = True
     settled: bool = False
+    lacking: bool = False
+    look: float | None = None
+    patience: float = FIRST_LOOK
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +116,42 @@ class Ledger:
             self.to_rebuild.add(job)
         return False
 
-    def take(self, job: str, evidence: FileEvent | UploadAck, at: int) -> None:
-        """Take what a source or a group said of an open job; `at` is the broker's time in microseconds."""
+    def take(self, job: str, evidence: FileEvent | UploadAck, at: int | None = None) -> None:
+        """Take what a source or a group said of an open job.
+
+        Parameters:
+            at: the broker's time in microseconds; None: it says nothing of when the job began.
+        """
         found = self.open[job]
         if isinstance(evidence, FileEvent):
             found.files.take_event(evidence)
         else:
             found.files.take_receipt(evidence)
-        found.started = min(found.started, at)
+        if at is not None:
+            found.started = min(found.started, at)
         found.dirty = True
+
+    def sharing(self, file: bytes, job: str | None) -> list[str]:
+        """The open jobs, but for `job`, whose source says that this version is on the log."""
+        return [name for name, found in self.open.items() if name != job and found.files.word(file) == "announced"]
+
+    def to_look_for(self, now: float) -> dict[str, int]:
+        """The jobs for which receipts under other jobs' names are to be looked for, and when each started.
+
+        Parameters:
+            now: monotonic seconds.
+        """
+        due = {}
+        for job, found in self.open.items():
+            if not found.lacking:
+                found.look = None
+            elif found.look is None:
+                found.look = now + found.patience
+            elif now >= found.look:
+                found.patience = min(2 * found.patience, LONGEST_LOOK)
+                found.look = now + found.patience
+                due[job] = found.started
+        return due
 
     def begin_rebuild(self) -> dict[str, int]:
         """The jobs whose evidence is to be read again, opened with empty books, and when each started."""
@@ -145,6 +180,9 @@ class Ledger:
             ):
                 continue
             entry = self._entry(job, found, positions, now)
+            found.lacking = entry.state not in FINAL and any(
+                found.files.unsettled(book.group) for book in entry.books if book.expected is not None
+            )
             same = recorded is not None and recorded.told == _digest(entry)
             answered = recorded is not None and recorded.offset > self._commands[job].offset
             found.dirty = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import confluent_kafka
@@ -12,7 +12,7 @@ import structlog
 
 from headrace.errors import TransientError
 from headrace.events import FileEvent, UploadAck
-from headrace.jobs.evidence import evidence_in, job_of
+from headrace.jobs.evidence import evidence_in, file_of, is_good, job_of
 from headrace.jobs.log import JobWriter, follower, words
 from headrace.kafka.clients import METADATA_SECONDS, Cluster, KafkaUnreachable
 from headrace.kafka.following import Follower, Place
@@ -103,6 +103,8 @@ class LedgerService:
                 if now >= next_write:
                     next_write = now + self._settings.write_every.total_seconds()
                     self._write(ledger, evidence.positions, writer)
+                    if jobs := ledger.to_look_for(now):
+                        self._look(ledger, jobs)
             except TransientError as error:
                 log.warning("waiting for Kafka", problem=str(error))
                 stop.wait(error.retry_after)
@@ -114,8 +116,15 @@ class LedgerService:
     def _take_evidence(self, ledger: Ledger, evidence: Follower, batch: Iterable[RawMessage]) -> None:
         for message in batch:
             job = job_of(message)
-            if job is not None and ledger.wants(job, evidence.place(message), message.offset()):
-                _take(ledger, job, evidence.place(message)[0], message)
+            place = evidence.place(message)
+            if job is not None and ledger.wants(job, place, message.offset()):
+                _take(ledger, job, place[0], message)
+            if place[0] == UPLOAD_ACKS.name and ledger.open:
+                file = file_of(message)
+                for other in ledger.sharing(file, job) if file is not None else ():
+                    ack = evidence_in(message, UploadAck)
+                    if ack is not None:
+                        ledger.take(other, ack)
 
     def _write(self, ledger: Ledger, positions: Mapping[Place, int], writer: JobWriter) -> None:
         entries = list(ledger.entries(positions, time.time_ns() // 1000))
@@ -138,17 +147,31 @@ class LedgerService:
         jobs = ledger.begin_rebuild()
         log.info("reading again", jobs=len(jobs))
         self._metrics.add("jobs_read_again_total", len(jobs))
-        since = max(0, min(jobs.values()) // 1000 - BEFORE_THE_START)
+        since = _before(jobs.values())
         try:
             for topic in EVIDENCE:
-                for batch in read_now(self._cluster, topic, starts=_at(self._cluster, topic, since)):
-                    for message in batch:
-                        job = job_of(message)
-                        if job in jobs:
-                            _take(ledger, job, topic.name, message)
+                for message in self._read(topic, since):
+                    job = job_of(message)
+                    if job in jobs:
+                        _take(ledger, job, topic.name, message)
         except TransientError:
             ledger.to_rebuild.update(jobs)
             raise
+
+    def _look(self, ledger: Ledger, jobs: Mapping[str, int]) -> None:
+        """Look for receipts of versions that another job sent at the same time: a group gives only one."""
+        log.debug("looking for receipts", jobs=len(jobs))
+        for message in self._read(UPLOAD_ACKS, _before(jobs.values())):
+            file = file_of(message)
+            for job in ledger.sharing(file, job_of(message)) if file is not None else ():
+                ack = evidence_in(message, UploadAck)
+                if ack is not None and is_good(ack):
+                    ledger.take(job, ack)
+
+    def _read(self, topic: Topic, since: int) -> Iterator[RawMessage]:
+        """What is on a topic now, from a time on, in milliseconds since the epoch."""
+        batches = read_now(self._cluster, topic, starts=_at(self._cluster, topic, since))
+        return (message for batch in batches for message in batch)
 
     def _insist(self, stop: threading.Event, act: Callable[[], Made]) -> Made | None:
         """Do something with Kafka until it works; None if told to stop before."""
@@ -161,8 +184,13 @@ class LedgerService:
         return None
 
 
+def _before(starts: Iterable[int]) -> int:
+    """Milliseconds since the epoch, somewhat before the first of some starts in microseconds."""
+    return max(0, min(starts) // 1000 - BEFORE_THE_START)
+
+
 def _take(ledger: Ledger, job: str, topic: str, message: RawMessage) -> None:
-    evidence = evidence_in(message, FileEvent if topic == FILES.name else UploadAck)
+    evidence = evidence_in(message, FileEvent) if topic == FILES.name else evidence_in(message, UploadAck)
     if evidence is not None:
         ledger.take(job, evidence, message.timestamp()[1] * 1000)
 
