@@ -15,6 +15,7 @@ from typing import Any
 
 from headrace.kafka.admin import describe
 from headrace.kafka.clients import Cluster
+from headrace.keys import partition_of
 from headrace.proof.books import Account
 from headrace.proof.report import verdict
 from headrace.proof.verify import Outcome, Verification
@@ -167,6 +168,10 @@ class Plant:
     def chunk_messages(self) -> int:
         """How many messages the chunks topic holds."""
         return describe(self.cluster, [CHUNKS])[CHUNKS.name].messages
+
+    def partition(self, path_id: str) -> int:
+        """The partition of a path, by its id in hexadecimal digits."""
+        return partition_of(path_id, self.cluster.partitions(CHUNKS))
 
     def announced(self) -> bool:
         """Whether all files of the folder are announced; says which are not."""

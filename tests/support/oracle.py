@@ -82,6 +82,8 @@ class Version:
 
     def write(self, offset: int, data: bytes) -> None:
         """Keep the bytes; the first to come stays, and other bytes in the same place make the version disputed."""
+        if not 0 <= offset < 2**40:
+            raise ValueError(offset)
         with self.spool.open("r+b" if self.spool.exists() else "w+b") as file:
             if offset in self.ranges:
                 file.seek(offset)
