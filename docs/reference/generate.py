@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from enum import Enum
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -22,10 +23,10 @@ from pydantic_core import PydanticUndefined
 
 from headrace import errors, topology
 from headrace.cli import app, commands
-from headrace.cli.lazy import load_command
+from headrace.cli.lazy import LazyGroup, load_command
 from headrace.config import Section, Settings, StageSettings, format_duration
 from headrace.config.validation import is_secret, section_models, variable_name
-from headrace.families import catalogue, families, stages
+from headrace.families import GROUP, catalogue, families, stages
 from headrace.observe.metrics import LOOP_METRICS, PREFIX, MetricEntry
 
 HERE = Path(__file__).resolve().parent
@@ -67,7 +68,9 @@ def command_lines(path: str, command: Any, level: int) -> Iterator[str]:
     yield f"{'#' * level} {path}"
     yield ""
     yield from paragraphs(command.help)
-    below = getattr(command, "commands", {})
+    below = dict(getattr(command, "commands", {}))
+    if isinstance(command, LazyGroup):
+        below |= {name: load_command(entry) for name, entry in command.entries().items()}
     if below:
         for name, each in below.items():
             yield from command_lines(f"{path} {name}", each, level + 1)
@@ -222,7 +225,7 @@ def errors_page() -> str:
 
 def error_classes() -> set[type[errors.HeadraceError]]:
     """All classes of the tree that are defined in the spine and in the families."""
-    for name in ("headrace", *sorted({entry.settings.split(".")[0] for entry in stages().values()})):
+    for name in ("headrace", *sorted({point.module for point in entry_points(group=GROUP)})):
         package = importlib.import_module(name)
         for module in pkgutil.walk_packages(package.__path__, f"{name}."):
             if not module.name.endswith("__main__"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from headrace.families import Family
+from headrace.families import CommandEntry, Family
 
-family = Family(name="art")
+family = Family(
+    name="art",
+    sandbox=(CommandEntry("art", "headrace_art.sandbox.command:art", "Run a stand-in for ART."),),
+)
