@@ -187,7 +187,7 @@ def test_an_outage_pauses_its_partitions_and_ends_without_loss_or_dead_letters(c
         tried = len(faulty_s3.requests)
         wait_until(lambda: len(faulty_s3.requests) > tried + 3, within=30)
         faulty_s3.heal()
-        faulty_s3.fail("reset", times=30)
+        faulty_s3.fail("reset", times=3)
         faulty_s3.fail("slow", times=30)
         receipts_of(cluster, *files, within=60)
     assert objects(s3, bucket) == as_objects(files)

@@ -77,15 +77,15 @@ class Budget:
 
 
 class PartBody:
-    """The bytes of one part or one small object, in memory or spooled. Held until `release`."""
+    """The bytes of one part or one small object, `in_memory` of them not spooled. Held until `release`."""
 
-    def __init__(self, pieces: Sequence[Piece], budget: Budget) -> None:
+    def __init__(self, pieces: Sequence[Piece], in_memory: int, budget: Budget) -> None:
         self._pieces: list[Piece] = list(pieces)
         self._budget = budget
         self._lock = threading.Lock()
         self._released = False
-        self._in_memory = sum(len(piece) for piece in self._pieces if not isinstance(piece, Spooled))
-        budget.depart(self._in_memory)
+        self._in_memory = in_memory
+        budget.depart(in_memory)
 
     def contiguous(self) -> bytes:
         """All of it in one piece of memory."""
@@ -156,7 +156,7 @@ class PartBuffer:
 
     def cut(self) -> PartBody:
         """Everything so far, to be sent."""
-        body = PartBody(self._pieces, self._budget)
+        body = PartBody(self._pieces, self.in_memory, self._budget)
         self._stays(self.in_memory)
         self._pieces = []
         self.size = 0
@@ -164,7 +164,8 @@ class PartBuffer:
 
     def drop(self) -> None:
         """Let go of everything."""
-        self.cut().release()
+        if self._pieces:
+            self.cut().release()
 
     def _stays(self, count: int) -> None:
         self._budget.waiting -= count

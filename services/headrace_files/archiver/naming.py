@@ -8,7 +8,7 @@ of a path whose name is taken is called `<name>~<file id>`. Source: design secti
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import NamedTuple
 
 from headrace.errors import ConfigError, PermanentError
@@ -18,7 +18,7 @@ LONGEST_KEY = 1024
 
 DEFAULT_TEMPLATE = "{source}/{date}/{path}"
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = date(1970, 1, 1)
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 _VERSION_MARK = re.compile(r"~([0-9a-f]{32})\Z")
 _FILE_ID = re.compile(r"[0-9a-f]{32}\Z")
@@ -138,7 +138,7 @@ class Naming:
 
 def utc_date(mtime_ns: int) -> date:
     """The UTC date of a time in nanoseconds since the epoch; all of 64 bits fit."""
-    return (_EPOCH + timedelta(seconds=mtime_ns // 1_000_000_000)).date()
+    return _EPOCH + timedelta(days=mtime_ns // 86_400_000_000_000)
 
 
 def _encode_source(source: str) -> str:

@@ -31,10 +31,12 @@ class Patience:
 
     Parameters:
         may_act: the zombie guard; asked before every request.
+        longest_wait: seconds between two tries at the most.
     """
 
-    def __init__(self, may_act: Callable[[], bool]) -> None:
+    def __init__(self, may_act: Callable[[], bool], *, longest_wait: float = LONGEST_WAIT) -> None:
         self._may_act = may_act
+        self._longest_wait = longest_wait
         self._condition = threading.Condition()
         self._stopped = False
         self._failures = 0
@@ -60,7 +62,7 @@ class Patience:
             except TransientError as error:
                 attempt += 1
                 self._failed(error, probe)
-                self._pause(_delay(error, attempt), wanted)
+                self._pause(self._delay(error, attempt), wanted)
             except HeadraceError:
                 self._answered()
                 raise
@@ -82,6 +84,8 @@ class Patience:
         while True:
             self._look(wanted)
             if self._may_act():
+                if self._problem is None:
+                    return False
                 with self._condition:
                     if self._problem is None:
                         return False
@@ -107,12 +111,14 @@ class Patience:
             self._failures += 1
             if self._failures >= FAILURES_TO_OPEN:
                 self._problem = error
-                self._probe_at = time.monotonic() + _delay(error, self._failures - FAILURES_TO_OPEN + 1)
+                self._probe_at = time.monotonic() + self._delay(error, self._failures - FAILURES_TO_OPEN + 1)
             if probe:
                 self._probing = False
 
     def _answered(self) -> None:
         # An answer, even a refusal, shows that the store is well.
+        if not self._failures:
+            return
         with self._condition:
             self._failures = 0
             self._problem = None
@@ -124,7 +130,6 @@ class Patience:
             with self._condition:
                 self._probing = False
 
-
-def _delay(error: TransientError, attempt: int) -> float:
-    seconds = min(error.retry_after * 2.0 ** min(attempt - 1, 10), LONGEST_WAIT)
-    return seconds * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
+    def _delay(self, error: TransientError, attempt: int) -> float:
+        seconds = min(error.retry_after * 2.0 ** min(attempt - 1, 10), self._longest_wait)
+        return seconds * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret

@@ -77,7 +77,7 @@ class Archiver(Stage):
         except StoreUnwell as error:
             # No reason not to start: it waits, as it would later.
             log.warning("the object store is not ready", problem=str(error))
-        self._workers.submit(self._connect)
+        self._workers.submit(self.connect)
 
     def handle(self, batch: Sequence[Message]) -> None:
         """Pass on the bytes of each frame, and finish files."""
@@ -263,7 +263,8 @@ class Archiver(Stage):
                 ctime_ns=arriving.frame.ctime_ns,
             )
         )
-        log.info("file settled", outcome=outcome, code=code, item=arriving.first.item)
+        if outcome == "failed":
+            log.warning("file failed", code=code, item=arriving.first.item)
 
     def _forget(self, arriving: Arriving) -> None:
         item = arriving.first.item
@@ -279,7 +280,8 @@ class Archiver(Stage):
                 return
             arriving.spill(self._spool)
 
-    def _connect(self) -> None:
+    def connect(self) -> None:
+        """Get the clients of the object store ready; it is done in the background otherwise."""
         try:
             self._store.connect()
         except Exception as error:  # noqa: BLE001 - the first request that needs the client says so again
