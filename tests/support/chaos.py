@@ -112,8 +112,10 @@ class Plant:
 
     def keep(self) -> None:
         """Start what ended by itself, as a supervisor would."""
-        for service in self.services.values():
-            service.revive()
+        for name, service in self.services.items():
+            words = service.revive()
+            if words is not None:
+                self._say(f"{name} ended by itself: {words[:300]}")
 
     @property
     def kills(self) -> int:

@@ -111,18 +111,24 @@ class Service:
             self.kill()
             raise AssertionError(f"{self.name} did not stop within {within:g} s:\n{self.tail()}") from None
         self._process = None
-        assert code == 0, f"{self.name} ended with {code}:\n{self.tail()}"
+        # One that has only just been started has not yet begun to listen for signals.
+        silent = self.tail().rpartition("\n")[2].startswith("--- start")
+        assert code == 0 or (silent and code == -signal.SIGTERM), f"{self.name} ended with {code}:\n{self.tail()}"
 
-    def revive(self) -> bool:
-        """Start it again if it ended by itself, as a supervisor would; whether it had. A wrong setting stays fatal."""
+    def revive(self) -> str | None:
+        """Start it again if it ended by itself, as a supervisor would; its last words then.
+
+        A wrong setting stays fatal.
+        """
         if self._process is None or self._process.poll() is None:
-            return False
+            return None
         if self._process.returncode == USAGE:
             self.check()
+        words = self.tail().rpartition("\n")[2]
         self._process = None
         self.start()
         self.revivals += 1
-        return True
+        return words
 
     def tail(self) -> str:
         """The end of its log."""
