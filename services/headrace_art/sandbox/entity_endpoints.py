@@ -208,7 +208,7 @@ def _business_errors(call: Call, entity: Entity, before: Entity | None = None) -
     errors: dict[str, list[str]] = {}
     existing = entities.find(kind, entity.entity_id, entity.state_abbreviation)
     if existing is not None and existing is not before:
-        errors[identifier] = ["already exists"]
+        return {identifier: ["already exists"]}
     if kind != "state" and not _parent_exists(call, entity):
         errors["ParentExternalId"] = ["does not exist"]
     own = before is not None and before.nationwide_identifier == entity.nationwide_identifier
