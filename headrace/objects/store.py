@@ -224,19 +224,23 @@ class ObjectStore:
                 for each in page.get("Uploads", ())
             ]
 
-    def refusal(self, key: str) -> HeadraceError | None:
-        """Ask for the reason why an object cannot have this name, where the store hid it behind an internal error.
+    def refusal(self, key: str) -> RefusedError | None:
+        """Ask why an object cannot have this name, where the store hid the reason behind an internal error.
 
-        It sends an object that no store can accept, since its digest is wrong: a store that checks names first says
-        what it has against the name. Nothing is ever stored. Measured on versitygw with its posix backend: 500 to the
-        completion of an upload whose name is a folder, 409 ExistingObjectIsDirectory to this.
+        Only where there is something under the name as a folder, an object is sent that no store should accept, since
+        its digest is wrong: a store that checks names first says what it has against the name. Measured on versitygw
+        with its posix backend: 500 to the completion of an upload whose name is a folder, 409
+        ExistingObjectIsDirectory to this.
         """
-        from headrace.objects.errors import ObjectExists
-
         wrong = base64.b64encode(bytes(16)).decode()
         try:
             with self._sorted():
+                below = self._boto().list_objects_v2(Bucket=self.bucket, Prefix=f"{key}/", MaxKeys=1)
+                if not below.get("KeyCount"):
+                    return None
                 self._boto().put_object(Bucket=self.bucket, Key=key, Body=b"-", ContentMD5=wrong, IfNoneMatch="*")
+                # It did not look at the digest, so the name was free, and is to be so again.
+                self._boto().delete_object(Bucket=self.bucket, Key=key)
         except ObjectExists:
             return None
         except RefusedError as error:

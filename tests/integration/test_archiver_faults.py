@@ -185,7 +185,7 @@ def test_an_outage_pauses_its_partitions_and_ends_without_loss_or_dead_letters(c
     with running(archiver, cluster, middleware=[Pauses()]):
         wait_until(lambda: [reason for reason in pauses if "unwell" in reason], within=20)
         tried = len(faulty_s3.requests)
-        wait_until(lambda: len(faulty_s3.requests) > tried + 3, within=30)
+        wait_until(lambda: len(faulty_s3.requests) > tried + 1, within=30)
         faulty_s3.heal()
         faulty_s3.fail("reset", times=3)
         faulty_s3.fail("slow", times=30)
@@ -193,6 +193,22 @@ def test_an_outage_pauses_its_partitions_and_ends_without_loss_or_dead_letters(c
     assert objects(s3, bucket) == as_objects(files)
     assert set(outcomes(cluster).values()) == {("delivered", None)}
     assert dead_letters(cluster) == []
+    assert not litter(s3, bucket)
+
+
+def test_stopped_during_an_outage_it_ends_soon_and_the_next_one_does_the_work(
+    cluster, feeder, s3, faulty_s3, bucket, tmp_path
+):
+    files = some_files()
+    send(feeder, files)
+    faulty_s3.fail("500")
+    with archive_process(cluster, s3, bucket, faulty_s3.endpoint, tmp_path / "state") as process:
+        wait_until(lambda: len(faulty_s3.requests) > 5, within=20)
+        process.terminate()
+        assert process.wait(15) == 0
+    with archive_process(cluster, s3, bucket, s3.endpoint, tmp_path / "state"):
+        receipts_of(cluster, *files)
+    assert objects(s3, bucket) == as_objects(files)
     assert not litter(s3, bucket)
 
 

@@ -25,6 +25,9 @@ from headrace_files.archiver.workers import Workers
 
 log = structlog.get_logger(__name__)
 
+FAILURES_TO_ASK = 2
+"""Completions that fail as if the store were unwell before it is asked whether it is the name."""
+
 
 class Ended(NamedTuple):
     """An upload has ended without an object, and nothing of it is left; `code` says why."""
@@ -74,6 +77,7 @@ class Upload:
         self._content: tuple[bytes, int] | None = None
         self._ending: Ended | PermanentError | None = None
         self._closing = False
+        self._unwell = 0
 
     @property
     def parts(self) -> int:
@@ -212,7 +216,8 @@ class Upload:
         try:
             return store.complete(self._key, upload, etags)
         except StoreUnwell:
-            refusal = store.refusal(self._key)
+            self._unwell += 1
+            refusal = store.refusal(self._key) if self._unwell >= FAILURES_TO_ASK else None
             if refusal is not None:
                 raise refusal from None
             raise
