@@ -65,6 +65,7 @@ class Archiver(Stage):
         self._log_time: dict[Partition, int] = {}
         self._heard: dict[Partition, float] = {}
         self._unwell = False
+        self._connecting = False
 
     def setup(self, context: Context) -> None:
         """See that the bucket is there, and start the workers."""
@@ -77,7 +78,6 @@ class Archiver(Stage):
         except StoreUnwell as error:
             # No reason not to start: it waits, as it would later.
             log.warning("the object store is not ready", problem=str(error))
-        self._workers.submit(self.connect)
 
     def handle(self, batch: Sequence[Message]) -> None:
         """Pass on the bytes of each frame, and finish files."""
@@ -175,6 +175,10 @@ class Archiver(Stage):
         upload = Upload(version, self._destination, self._workers, self._report)
         arriving = Arriving(message, frame, file, upload, self.memory, self._algorithms)
         self._files[message.item] = arriving
+        if isinstance(frame, Open) and not self._connecting:
+            # Half a second of work that small files need not, so not at the start.
+            self._connecting = True
+            self._workers.submit(self.connect)
         if isinstance(frame, Whole):
             arriving.close = Close(v=1, n=1, size=len(frame.b), alg=frame.alg, hash=frame.hash)
             arriving.add(0, frame.b)
@@ -281,7 +285,7 @@ class Archiver(Stage):
             arriving.spill(self._spool)
 
     def connect(self) -> None:
-        """Get the clients of the object store ready; it is done in the background otherwise."""
+        """Get all clients of the object store ready, which is done when the first large file comes otherwise."""
         try:
             self._store.connect()
         except Exception as error:  # noqa: BLE001 - the first request that needs the client says so again

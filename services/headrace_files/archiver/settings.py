@@ -70,5 +70,5 @@ class ArchiverSettings(BucketSettings, StageSettings):
         try:
             Naming(template)
         except WrongTemplate as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(f"{error.details['problem']}; the usual one is {DEFAULT_TEMPLATE}") from error
         return template
