@@ -57,6 +57,24 @@ def upload_data_files_added_to_directory(arguments: Sequence[str] | None = None)
     main([*_before(given), "watch", *options, "--", given.directory_path])
 
 
+def reconstruct_data_files(arguments: Sequence[str] | None = None) -> None:
+    """Rebuild files in a folder: `reconstruct_data_files WORKDIR`, now `headrace assemble DIR`."""
+    parser = _parser("reconstruct_data_files", "Rebuild files in a folder. The same as: headrace assemble DIR")
+    parser.add_argument("workdir", help="folder to rebuild the files in; created if it is missing")
+    parser.add_argument(
+        "--n_threads", type=int, default=OLD_THREADS, help="consumers that share the work (default: %(default)s)"
+    )
+    parser.add_argument("--update_seconds", type=float, help="no longer used: metrics and the log tell how it goes")
+    parser.add_argument(
+        "--consumer_group_ID", metavar="NAME", help="name of this tree, whose copies share the work (default: files)"
+    )
+    given = parser.parse_args(arguments)
+    options = [f"--n_threads={given.n_threads}"]
+    if given.consumer_group_ID is not None:
+        options.append(f"--sink={given.consumer_group_ID}")
+    main([*_before(given), "assemble", *options, "--", given.workdir])
+
+
 def _parser(program: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument("--config", metavar="FILE", help="settings file, headrace.toml")

@@ -26,6 +26,7 @@ from tests.support.running import new_cluster
 
 MEGABYTE = 1_000_000
 BLOCK = os.urandom(16 * MEGABYTE)
+SMALL_FILES, SMALL_BYTES, SMALL_RATE = 5000, 10_000, 3000
 BATCHES = (1_000_000, 4_000_000)
 
 
@@ -114,18 +115,18 @@ def raw(cluster: Cluster, total: int, message: int) -> Raw:
     return sides[best]
 
 
-def clusters(bootstrap: str) -> Iterator[Cluster]:
-    """Topics of their own for each comparison."""
+def clusters(bootstrap: str) -> Iterator[tuple[Cluster, Cluster]]:
+    """Topics of their own for each side of each comparison: as the catalogue says for ours, wide ones for the raw."""
     number = 0
     while True:
         number += 1
-        cluster = new_cluster(bootstrap, f"bench{number}.", partitions=6)
-        widen(cluster)
-        yield cluster
+        wide = new_cluster(bootstrap, f"raw{number}.", partitions=6)
+        widen(wide)
+        yield new_cluster(bootstrap, f"bench{number}.", partitions=6), wide
 
 
 def widen(cluster: Cluster) -> None:
-    """Let the topics take batches of 4 MB, so that both sides may use them."""
+    """Let the topics take batches of 4 MB, which the raw side may need to be at its best."""
     admin = cluster.admin()
     entry = ConfigEntry("max.message.bytes", str(8 * 1024 * 1024), incremental_operation=AlterConfigOpType.SET)
     resources = [
@@ -133,7 +134,19 @@ def widen(cluster: Cluster) -> None:
         for topic in (CHUNKS, FILES)
     ]
     for answer in admin.incremental_alter_configs(resources).values():
-        answer.result()
+        answer.result(20)
+
+
+def small_files(cluster: Cluster, wide: Cluster, folder: Path, threads: int) -> bool:
+    """5,000 files of 10 kB, each announced on its own; the raw side sends the same bytes and nothing else."""
+    ours = Ours(cluster, make(folder, SMALL_FILES, SMALL_BYTES), 256 * 1024, threads)
+    plain = raw(wide, SMALL_FILES * SMALL_BYTES, SMALL_BYTES)
+    outcome = compare("5,000 x 10 kB", ours.run, plain.run, wanted=0.0, amount=SMALL_FILES, unit="files/s")
+    ours.stop()
+    outcome.show()
+    rate = SMALL_FILES / statistics.median(outcome.ours)
+    print(f"  wanted    {SMALL_RATE} files/s: {'reached' if rate >= SMALL_RATE else 'NOT reached'}")
+    return rate >= SMALL_RATE
 
 
 def main() -> None:
@@ -152,23 +165,16 @@ def main() -> None:
         for number, (name, count, size, chunk, wanted) in enumerate(cases):
             if str(number) not in chosen:
                 continue
-            cluster = next(fresh)
+            cluster, wide = next(fresh)
             files = make(folder / f"files{number}", count, size)
-            ours, plain = Ours(cluster, files, chunk, threads), raw(cluster, count * size, chunk)
+            ours, plain = Ours(cluster, files, chunk, threads), raw(wide, count * size, chunk)
             amount = count * size / MEGABYTE
             reached &= compare(name, ours.run, plain.run, wanted=wanted, amount=amount, unit="MB/s").show()
             ours.stop()
             for file in files:
                 file.unlink()
-        cluster = next(fresh)
-        ours = Ours(cluster, make(folder / "small", 5000, 10_000), 256 * 1024, threads)
-        plain = raw(cluster, 5000 * 10_000, 10_000)
-        outcome = compare("5,000 x 10 kB", ours.run, plain.run, wanted=0.0, amount=5000, unit="files/s")
-        outcome.show()
-        rate = 5000 / statistics.median(outcome.ours)
-        print(f"  wanted    3000 files/s: {'reached' if rate >= 3000 else 'NOT reached'}")
-        reached &= rate >= 3000
-        ours.stop()
+        if str(len(cases)) in chosen:
+            reached &= small_files(*next(fresh), folder / "small", threads)
     sys.exit(0 if reached else 1)
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, TopicPartition
 
 from headrace.broker import EmbeddedBroker
 from headrace.kafka.clients import Cluster
+from headrace.topics import CHUNKS
 from tests.support.processes import Service
 from tests.support.running import new_cluster
 from tests.support.sent import contents, events, versions
@@ -140,6 +141,28 @@ def test_a_file_that_is_gone_after_the_sender_was_killed_in_it_is_closed(
     watch.stop()
     (version,) = versions(cluster.bootstrap, cluster.settings.prefix).values()
     assert version.abort == "vanished"
+
+
+def test_a_file_whose_beginning_has_expired_is_sent_again_from_its_start(
+    cluster: Cluster, root: Path, watch: Service
+) -> None:
+    content = os.urandom(40_000_000)
+    (root / "large").write_bytes(content)
+    watch.start("sender.between-frames:100")
+    watch.await_point()
+    wait_until(lambda: max(event["acked"] for event in events(cluster.bootstrap, cluster.settings.prefix)) > 0)
+    watch.kill()
+    (before,) = versions(cluster.bootstrap, cluster.settings.prefix).values()
+    gone = TopicPartition(cluster.topic_name(CHUNKS), *before.partitions, 20)
+    admin = cluster.admin()
+    for answer in admin.delete_records([gone]).values():
+        answer.result(20)
+    watch.start()
+    wait_for_announcements(cluster, 1, watch)
+    watch.stop()
+    (version,) = versions(cluster.bootstrap, cluster.settings.prefix).values()
+    assert version.kinds.count("open") == 1
+    assert version.content == content
 
 
 def test_a_sender_told_to_stop_in_a_large_file_says_how_far_it_went_and_the_next_repeats_nothing(

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import structlog
 import watchfiles
 
+AGAIN = 0.2  # seconds until the watch begins anew after a name that it cannot tell
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0  # seconds, where the system refuses, such as at its limit of watches
+
 log = structlog.get_logger(__name__)
 
 STEP = 40  # milliseconds between two looks at what has come
@@ -55,10 +58,11 @@ class EventWatcher:
 
     def _watch(self) -> None:
         pause = 0.0
+        trouble = FIRST_PAUSE
         while not self._stop.wait(pause):
             try:
                 self._follow()
-                pause = 1.0
+                pause, trouble = FIRST_PAUSE, FIRST_PAUSE
             except (OSError, RuntimeError) as error:
                 # watchfiles gives up at the first name that is no UTF-8, at a lost folder, at a limit of the system.
                 name = type(error).__name__
@@ -66,7 +70,8 @@ class EventWatcher:
                 log.debug("events begin anew", problem=name) if undecodable else log.warning(
                     "file system events are lost for a while; scans go on", problem=f"{name}: {error}"
                 )
-                pause = 0.2 if undecodable else 5.0
+                pause = AGAIN if undecodable else trouble
+                trouble = FIRST_PAUSE if undecodable else min(2 * trouble, LONGEST_PAUSE)
             self._lost = True
 
     def _follow(self) -> None:

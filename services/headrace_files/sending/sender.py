@@ -23,7 +23,7 @@ import structlog
 from headrace.chunks import frames
 from headrace.chunks.frames import DEFAULT_CHUNK, check_chunk_size
 from headrace.codec import avro
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, TransientError
 from headrace.events import FileEvent
 from headrace.kafka.clients import Cluster
 from headrace.keys import encode_key, partition_of
@@ -112,6 +112,7 @@ class Sender:
         self._failure: HeadraceError | None = None
         self._stopping = False
         self._given_up = False
+        self._ended = threading.Event()
         self._threads = [
             threading.Thread(target=self._work, name=f"reader-{number}", daemon=True)
             for number in range(options.threads)
@@ -170,6 +171,7 @@ class Sender:
             with self._idle:
                 self._idle.wait_for(lambda: self._unfinished == 0 or self._failure is not None, LAST_WAIT)
         self._stopping = True
+        self._ended.set()
         self.budget.close()
         self._delivery.join(LAST_WAIT)
         if self._delivery.is_alive():
@@ -289,7 +291,7 @@ class Sender:
             if job is None:
                 return
             try:
-                scratch = reader.send(self, job, scratch)
+                scratch = self._insist(job, scratch)
             except Closed:
                 return
             except HeadraceError as error:
@@ -299,6 +301,16 @@ class Sender:
                 log.exception("reader ended")
                 self._fail(SenderBroken(problem=type(error).__name__))
                 return
+
+    def _insist(self, job: Job, scratch: bytearray) -> bytearray:
+        while True:
+            try:
+                return reader.send(self, job, scratch)
+            except TransientError as error:
+                # Nothing of this job is on its way yet: what may fail so is reading an open frame back.
+                log.warning("waiting for Kafka", problem=str(error))
+                self._ended.wait(error.retry_after)
+                self.budget.check()
 
     def _deliver(self) -> None:
         try:
@@ -357,6 +369,7 @@ class Sender:
     def _fail(self, error: HeadraceError) -> None:
         if self._failure is None:
             self._failure = error
+        self._ended.set()
         self.budget.close()
         with self._idle:
             self._idle.notify_all()
