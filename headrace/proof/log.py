@@ -67,12 +67,14 @@ class Name:
             return said.path_id == self.path
         return said.path == self.text or said.path.endswith(b"/" + self.text) or said.file == self.file
 
-    def may_name(self, key: bytes, value: bytes) -> bool:
-        """Whether a message of the files topic may be about the file, judged by its undecoded bytes."""
-        if self.path is not None:
-            return key.startswith(self.path.hex().encode())
+    def filter(self) -> Filter:
+        """Tells of a message of the files topic, by its undecoded bytes, whether it may be about the file."""
+        path, text = self.path, self.text
+        if path is not None:
+            start = path.hex().encode()
+            return lambda key, _value: key.startswith(start)
         # Avro holds the path's bytes as they are.
-        return self.text in value or key.endswith(self.text)
+        return lambda key, value: text in value or key.endswith(text)
 
 
 @dataclass(slots=True)
@@ -141,7 +143,7 @@ class _Slice:
         return self._evidence
 
     def _read_named(self, name: Name) -> None:
-        self._read_events(name.may_name, meant=name.names)
+        self._read_events(name.filter(), meant=name.names)
         paths = {sent.path_id.hex().encode() for sent in self._evidence.versions.values()}
         if paths:
             # A later attempt may settle the version that is meant.
