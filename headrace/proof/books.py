@@ -72,8 +72,8 @@ def accounts(evidence: Evidence, positions: Mapping[str, Mapping[int, int]]) -> 
         entries = {
             group: _entry(sent, evidence, group, position.get(sent.partition)) for group, position in positions.items()
         }
-        attempts = [other for attempt, other in later.get(_content(sent), ()) if attempt > sent.attempt]
-        if attempts:
+        if later:
+            attempts = [other for attempt, other in later.get(_content(sent), ()) if attempt > sent.attempt]
             entries = {group: _settled(entry, attempts, group, evidence) for group, entry in entries.items()}
         yield Account(file, sent, entries)
     yield from _unannounced(evidence, positions)

@@ -115,13 +115,15 @@ class Evidence:
         file = _file_of_item(ack.item)
         if file is None or not ack.covers:
             return
-        worst = min(ack.covers, key=_badness)
+        worst = ack.covers[0] if len(ack.covers) == 1 else min(ack.covers, key=_badness)
+        sent = self.versions.get(file)
         received = Received(
             outcome=worst.outcome,
             code=sys.intern(worst.code) if worst.code else None,
             where=ack.where,
             alg=sys.intern(ack.alg) if ack.alg else None,
-            hash=ack.hash,
+            # Nearly always the same bytes: one copy is enough.
+            hash=sent.hash if sent is not None and sent.hash == ack.hash else ack.hash,
             size=ack.size,
             etag=ack.etag,
             version=ack.version,
@@ -155,8 +157,10 @@ class Evidence:
 
     def dead_messages(self, group: str, file: bytes) -> int:
         """How many messages of a file are dead and nothing was decided on."""
-        dead = self.dead.get(group, {}).get(file, ())
-        return sum((group, item) not in self.decisions for item in dead)
+        of_group = self.dead.get(group)
+        if not of_group:
+            return 0
+        return sum((group, item) not in self.decisions for item in of_group.get(file, ()))
 
     def stray_messages(self) -> int:
         """How many dead messages belong to no file and nothing was decided on."""

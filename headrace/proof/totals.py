@@ -69,7 +69,10 @@ class Totals(msgspec.Struct):
             self.sent_bytes += account.sent.size or 0
             self.states[account.sent.state] += 1
         for group, entry in account.entries.items():
-            self.books.setdefault(group, Book()).take(account, entry)
+            book = self.books.get(group)
+            if book is None:
+                book = self.books[group] = Book()
+            book.take(account, entry)
 
     def expect_also(self, group: str) -> None:
         """A group without a committed position turned up late: it has no receipt of any version taken so far."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from headrace.kafka.clients import Cluster
 from headrace.proof.books import Account, accounts
@@ -73,6 +74,8 @@ class Verification:
             seen |= evidence.groups()
             expected: Positions = {group: {} for group in sorted(seen)} | committed
             yield from self._slice(evidence, expected, outcome)
+            # Before the next partition's evidence is gathered.
+            del evidence
         outcome.undecodable = reader.undecodable
         outcome.without_position = sorted(seen - committed.keys())
         if self.sink is not None and not seen and not committed:
@@ -83,10 +86,15 @@ class Verification:
         return self.sink is None or belongs_to(group, self.sink, self.cluster.settings.prefix)
 
     def _slice(self, evidence: Evidence, expected: Positions, outcome: Outcome) -> Iterator[tuple[Account, Checks]]:
-        found = list(accounts(evidence, expected))
-        meant = [account for account in found if self._meant(account)]
-        checks = {} if self.readers is None else _read_again(meant, _newest_of_each_place(found), self.readers)
-        for account in meant:
+        checks: Mapping[bytes, Checks] = {}
+        found: Iterable[Account] = accounts(evidence, expected)
+        if self.readers is not None:
+            found = list(found)
+            meant = [account for account in found if self._meant(account)]
+            checks = read_again(meant, newest_of_each_place(found), partial(check, readers=self.readers))
+        for account in found:
+            if not self._meant(account):
+                continue
             outcome.totals.take(account)
             here = checks.get(account.file, {})
             for result in here.values():
@@ -106,7 +114,7 @@ class Verification:
 Place = tuple[str, str | None]
 
 
-def _newest_of_each_place(found: list[Account]) -> dict[Place, Version]:
+def newest_of_each_place(found: Sequence[Account]) -> dict[Place, Version]:
     """Which version lies at each place of each group: the newest of those that were delivered there."""
     newest: dict[Place, Version] = {}
     for account, group, received in _delivered(found):
@@ -117,16 +125,21 @@ def _newest_of_each_place(found: list[Account]) -> dict[Place, Version]:
     return newest
 
 
-def _read_again(
-    meant: list[Account], newest: Mapping[Place, Version], readers: Mapping[str, Read]
+def read_again(
+    meant: Sequence[Account], newest: Mapping[Place, Version], look: Callable[[Received], Check]
 ) -> dict[bytes, dict[str, Check]]:
-    """What lies at the destinations of every delivered version, by file id and group."""
+    """What lies at the destinations of every delivered version, by file id and group.
+
+    Parameters:
+        newest: the version that must lie at each place; others were replaced by it.
+        look: what it says of a receipt's place; called from several threads.
+    """
     checks: dict[bytes, dict[str, Check]] = {}
     reading: list[tuple[bytes, str, Future[Check]]] = []
     with ThreadPoolExecutor(READING_AT_ONCE, thread_name_prefix="verify") as pool:
         for account, group, received in _delivered(meant):
             if newest[group, received.where].file == account.file:
-                reading.append((account.file, group, pool.submit(check, received, readers)))
+                reading.append((account.file, group, pool.submit(look, received)))
             else:
                 checks.setdefault(account.file, {})[group] = Check("replaced", "a newer version lies there")
         for file, group, future in reading:
@@ -134,7 +147,7 @@ def _read_again(
     return checks
 
 
-def _delivered(found: list[Account]) -> Iterator[tuple[Account, str, Received]]:
+def _delivered(found: Sequence[Account]) -> Iterator[tuple[Account, str, Received]]:
     for account in found:
         for group, entry in account.entries.items():
             if entry.status == "delivered" and entry.received is not None:
