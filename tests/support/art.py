@@ -12,6 +12,7 @@ import aiohttp
 
 from headrace.sandbox.clock import Clock
 from headrace.sandbox.faults import Fault
+from headrace_art.client import ArtSettings
 from headrace_art.sandbox.server import ArtSandbox
 from headrace_art.sandbox.settings import ArtSandboxSettings
 
@@ -160,3 +161,12 @@ def with_raw(scenario: Callable[[Raw], Awaitable[Result]], **settings: Any) -> R
             return await scenario(raw)
 
     return asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def art_settings(served: ArtSandbox, **changes: Any) -> ArtSettings:
+    """Settings of a client of this stand-in."""
+    values = {
+        "url": served.rest_url, "token_url": served.token_url, "username": USER, "password": PASSWORD,
+        "client_id": "headrace", "client_secret": "sandbox", **changes,
+    }  # fmt: skip
+    return ArtSettings.model_validate(values)
