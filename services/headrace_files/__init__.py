@@ -31,6 +31,7 @@ family = Family(
             purpose="stores files in an object store",
             settings="headrace_files.archiver.settings:ArchiverSettings",
             factory="headrace_files.archiver.service:service",
+            metrics="headrace_files.archiver.metrics:METRICS",
             check="headrace_files.checks:archiver",
             reads=("chunks",),
             writes=("upload-acks", "dead-letters"),

@@ -16,12 +16,14 @@ from headrace.events import Outcome
 from headrace.keys import path_id
 from headrace.objects.errors import StoreUnwell
 from headrace.objects.store import ObjectStore
+from headrace.observe.metrics import Metrics
 from headrace.stage.contract import Context, Message, Partition, Stage
 from headrace.stage.decoding import file_of
 from headrace_files.archiver.arriving import LARGEST_GAP, Arriving
 from headrace_files.archiver.buffers import Budget
 from headrace_files.archiver.claims import Claims
 from headrace_files.archiver.destination import Arrived, Destination, FileVersion
+from headrace_files.archiver.metrics import METRICS
 from headrace_files.archiver.naming import Naming
 from headrace_files.archiver.patience import Patience
 from headrace_files.archiver.settings import ArchiverSettings
@@ -52,8 +54,9 @@ class Archiver(Stage):
     reads: ClassVar[Sequence[topics.Topic]] = (topics.CHUNKS,)
     writes: ClassVar[Sequence[topics.Topic]] = (topics.UPLOAD_ACKS, topics.DEAD_LETTERS)
 
-    def __init__(self, settings: ArchiverSettings) -> None:
+    def __init__(self, settings: ArchiverSettings, metrics: Metrics | None = None) -> None:
         self._settings = settings
+        self._metrics = metrics or Metrics(METRICS)
         self._naming = Naming(settings.template, settings.prefix)
         self._store = ObjectStore(settings, connections=settings.uploads)
         self._algorithms = tuple(dict.fromkeys((DEFAULT_ALGORITHM, *settings.algorithms)))
@@ -89,7 +92,8 @@ class Archiver(Stage):
 
     def flush(self) -> None:
         """Hand over receipts of what the workers have finished."""
-        while True:
+        # A process that was paused may find its uploads aborted by their new owner, and must not call that a failure.
+        while self._context.may_act():
             try:
                 upload, result = self._results.get_nowait()
             except queue.Empty:
@@ -187,7 +191,7 @@ class Archiver(Stage):
     def _data(self, arriving: Arriving, frame: Data) -> None:
         arriving.add(frame.off, frame.b)
         if arriving.cursor.ahead > LARGEST_GAP:
-            self._end(arriving, "gap-too-large")
+            self._end(arriving, "damaged" if self._context.damaged(arriving.first.item) else "gap-too-large")
             return
         if arriving.buffer.size >= arriving.part_size(self._settings.part_size):
             arriving.upload.add(arriving.buffer.cut())
@@ -248,6 +252,7 @@ class Archiver(Stage):
             outcome = "unchanged" if code == "aborted" else "failed"
         else:
             where, stored = self._store.where(result.key), result.stored
+            self._metrics.add("archiver_objects_total", how="written" if result.written else "found")
         arrived = isinstance(result, Arrived)
         self._context.receipt(
             receipts.settle(
@@ -301,6 +306,9 @@ class Archiver(Stage):
         elif self._unwell:
             log.info("the object store is well again")
         self._unwell = problem is not None
+        self._metrics.set("archiver_store_unwell", float(self._unwell))
+        self._metrics.set("archiver_buffer_bytes", self.memory.used)
+        self._metrics.set("archiver_spool_bytes", self._spool.used)
 
     def _overdue(self) -> list[Arriving]:
         limit = self._settings.incomplete_after.total_seconds()
@@ -316,6 +324,6 @@ class Archiver(Stage):
         ]
 
 
-def service(settings: ArchiverSettings, _host: Host) -> Archiver:
+def service(settings: ArchiverSettings, host: Host) -> Archiver:
     """The archiver as its settings say."""
-    return Archiver(settings)
+    return Archiver(settings, host.metrics)
