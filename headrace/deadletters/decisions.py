@@ -81,9 +81,11 @@ def record(cluster: Cluster, letters: Iterable[DeadLetter], verdict: Verdict, be
     count = 0
     for letter in letters:
         key, ack = receipt(cluster, letter, verdict, because)
+        # The books of its job follow the decision.
+        headers: list[tuple[str, str | bytes | None]] = [("hr-job", letter.job.encode())] if letter.job else []
         while True:
             try:
-                producer.produce(topic, avro.encode(ack), key, partition=ack.partition)
+                producer.produce(topic, avro.encode(ack), key, partition=ack.partition, headers=headers)
             except BufferError:
                 producer.poll(0.05)
                 continue

@@ -12,13 +12,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from headrace.deadletters.decisions import decision_of
 from headrace.events import Books, FileEvent, FileState, Outcome, UploadAck
 from headrace.keys import file_id
 from headrace.proof.evidence import DEAD_MESSAGE
 from headrace.receipts import worst
 
-Standing = Outcome | Literal["dead-message"]
-"""What a group said of a file; a dead message alone kills the file that it belongs to, unless it is sent again."""
+Standing = Outcome | Literal["dead-message", "discarded"]
+"""What a group said of a file. A dead message alone kills the file that it belongs to, unless it is sent again; a dead
+letter that an operator discarded is dealt with."""
 
 OUTCOMES: tuple[Outcome, ...] = ("delivered", "unchanged", "dead_lettered", "held", "failed")
 
@@ -26,11 +28,9 @@ MOST_ATTEMPTS = 1000
 
 _GOOD: frozenset[Standing | None] = frozenset({"delivered", "unchanged"})
 # A delivered receipt of a file wins over every other, whenever it came (design section 1, rule 4).
-_RANK: Mapping[Standing, int] = {
-    "delivered": 3, "unchanged": 2, "dead_lettered": 1, "held": 1, "failed": 1, "dead-message": 0,
-}  # fmt: skip
+_RANK: Mapping[Outcome, int] = {"delivered": 2, "unchanged": 1, "dead_lettered": 0, "held": 0, "failed": 0}
 
-Weight = tuple[int, int, int, str]
+Weight = tuple[int, int, str]
 
 
 class Cell(NamedTuple):
@@ -51,6 +51,8 @@ class FileBooks:
         self._cells: dict[Cell, Cell] = {}
         self._weights: dict[tuple[bytes, int], Weight] = {}
         self._later: defaultdict[bytes, set[bytes]] = defaultdict(set)
+        self._dead: defaultdict[tuple[bytes, int], set[str]] = defaultdict(set)
+        self._discarded: dict[tuple[int, str], int] = {}
 
     def take_event(self, event: FileEvent) -> None:
         """Take a source's word; the last one on a version counts, but "sending" never takes back an end."""
@@ -63,27 +65,40 @@ class FileBooks:
         self._move(event.file, known, known._replace(word=event.state))
 
     def take_receipt(self, ack: UploadAck) -> None:
-        """Take a group's word. Receipts for lines of a file belong to the books of its records."""
+        """Take a group's word, or what was decided on a dead letter of it.
+
+        Receipts for lines of a file belong to the books of its records.
+        """
+        decision = decision_of(ack) if ack.file is None else None
+        if decision is not None and decision.verdict == "discarded":
+            self._discard(self._number(decision.group), decision.item, decision.offset)
         if ack.file is None or not ack.covers or any(covers.lines is not None for covers in ack.covers):
             return
         number = self._number(ack.group)
-        said: Standing = "dead-message"
-        if not ack.item.startswith(DEAD_MESSAGE):
-            said = worst(ack.covers).outcome
-        known = self._files.get(ack.file, _NOTHING)
-        before = _said(known, number)
-        if before is not None and _RANK[before] > _RANK[said]:
+        before = _said(self._files.get(ack.file, _NOTHING), number)
+        if ack.item.startswith(DEAD_MESSAGE):
+            self._dead[ack.file, number].add(ack.item)
+            self._say(ack.file, number, before)
+            return
+        said = worst(ack.covers).outcome
+        if (before == "delivered" or before == "unchanged") and _RANK[before] > _RANK[said]:
             return
         if said in _GOOD:
             self._weights.pop((ack.file, number), None)
         else:
             # Among bad ones the later counts: what is needed to tell is kept for these few only.
-            weight = (_RANK[said], ack.last, ack.at, said)
+            weight = (ack.last, ack.at, said)
             if self._weights.get((ack.file, number), weight) > weight:
                 return
             self._weights[ack.file, number] = weight
-        padded = known.said + (None,) * (number + 1 - len(known.said))
-        self._move(ack.file, known, known._replace(said=(*padded[:number], said, *padded[number + 1 :])))
+        self._say(ack.file, number, said)
+
+    def withdraw(self, group: str, file: bytes) -> None:
+        """A group's word was taken back."""
+        number = self._numbers.get(group)
+        if number is not None and file in self._files:
+            self._weights.pop((file, number), None)
+            self._say(file, number, None)
 
     def words(self) -> Counter[FileState | None]:
         """How many versions there are by their source's last word."""
@@ -163,6 +178,27 @@ class FileBooks:
             self.groups.append(group)
         return number
 
+    def _discard(self, number: int, item: str, offset: int) -> None:
+        self._discarded[number, item] = max(offset, self._discarded.get((number, item), offset))
+        if item.startswith(DEAD_MESSAGE):
+            files = [file for (file, of), items in self._dead.items() if of == number and item in items]
+        else:
+            files = [file for file, of in self._weights if of == number and file.hex() == item]
+        for file in files:
+            self._say(file, number, _said(self._files[file], number))
+
+    def _say(self, file: bytes, number: int, said: Standing | None) -> None:
+        if said in (None, "dead-message"):
+            alive = any((number, item) not in self._discarded for item in self._dead.get((file, number), ()))
+            said = "dead-message" if alive else None
+        elif said in ("dead_lettered", "discarded"):
+            last = self._weights[file, number][0]
+            discarded = self._discarded.get((number, file.hex()), last - 1) >= last
+            said = "discarded" if discarded else "dead_lettered"
+        known = self._files.get(file, _NOTHING)
+        padded = known.said + (None,) * (number + 1 - len(known.said))
+        self._move(file, known, known._replace(said=(*padded[:number], said, *padded[number + 1 :])))
+
     def _move(self, file: bytes, before: Cell, after: Cell) -> None:
         after = self._cells.setdefault(after, after)
         if before is not _NOTHING:
@@ -191,9 +227,9 @@ def outcome_of(cell: Cell, number: int) -> Outcome | None:
     """What became of a version in the group with this number; None: nothing yet."""
     said = _said(cell, number)
     if said == "dead-message":
-        said = None if cell.word == "sending" else "dead_lettered"
+        return None if cell.word == "sending" else "dead_lettered"
     if said is not None:
-        return said
+        return "unchanged" if said == "discarded" else said
     if cell.word == "aborted":
         return "unchanged"
     return "failed" if cell.word == "expired" else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from headrace.codec import avro
 from headrace.errors import PoisonError
@@ -12,10 +12,9 @@ from headrace.jobs.books import FileBooks
 from headrace.kafka.clients import Cluster
 from headrace.kafka.raw import RawMessage
 from headrace.kafka.reading import read_now
+from headrace.keys import decode_key
 from headrace.receipts import worst
 from headrace.topics import FILES, UPLOAD_ACKS
-
-_ID_CHARACTERS = 32
 
 EvidenceType = TypeVar("EvidenceType", FileEvent, UploadAck)
 
@@ -50,11 +49,19 @@ def job_of(message: RawMessage) -> str | None:
     return None
 
 
-def file_of(message: RawMessage) -> bytes | None:
-    """The file id that a message's key ends with."""
+class Place(NamedTuple):
+    """Whose receipt of which version a key of the receipts topic stands for."""
+
+    group: str
+    file: bytes
+
+
+def place_of(message: RawMessage) -> Place | None:
+    """What the key of a receipt names; None if that is no version of a file."""
     try:
-        return bytes.fromhex((message.key() or b"")[-_ID_CHARACTERS:].decode("ascii"))
-    except ValueError:
+        _, group, item = decode_key(message.key())
+        return Place(group, bytes.fromhex(item))
+    except (PoisonError, ValueError):
         return None
 
 
@@ -91,7 +98,12 @@ def read_evidence(cluster: Cluster, job: str) -> Evidence:
     for batch in read_now(cluster, UPLOAD_ACKS):
         for message in batch:
             own = job_of(message) == job
-            if own or file_of(message) in found.versions:
+            place = place_of(message)
+            shared = place is not None and place.file in found.versions
+            if not message.value():
+                if place is not None and shared:
+                    found.books.withdraw(*place)
+            elif own or shared:
                 ack = evidence_in(message, UploadAck)
                 if ack is not None and (own or is_good(ack)):
                     found.take(ack)

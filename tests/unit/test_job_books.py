@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from headrace.events import Books, Command, Covers, FileEvent, Job, UploadAck
 from headrace.jobs.assessment import Exit, Wanted, assess, exit_code
 from headrace.jobs.books import OUTCOMES, FileBooks
-from headrace.keys import file_id
+from headrace.keys import encode_key, file_id
 
 SITE, COPY = "headrace.assembler.site", "headrace.archiver.copy"
 
@@ -41,6 +41,15 @@ def dead_message(number: int, group: str = SITE) -> UploadAck:
     return UploadAck(
         group=group, item="dead:0:7", file=file, partition=0, first=7, last=7, covers=[Covers(outcome="dead_lettered")],
         at=7,
+    )  # fmt: skip
+
+
+def decision(item: str, offset: int, verdict: str = "discarded", group: str = SITE) -> UploadAck:
+    """What `headrace dlq` leaves on the log."""
+    return UploadAck(
+        group="headrace.dlq", item="dead:0:9", partition=0, first=9, last=9,
+        covers=[Covers(outcome="unchanged", code=verdict)], where=encode_key((group, item, str(offset))).decode(),
+        at=99,
     )  # fmt: skip
 
 
@@ -79,6 +88,12 @@ acks = st.lists(
             st.integers(0, 2),
         ),
         st.builds(dead_message, numbers, st.sampled_from([SITE, COPY])),
+        st.builds(
+            decision,
+            st.one_of(st.just("dead:0:7"), numbers.map(lambda number: version(number).hex())),
+            st.integers(0, 4),
+            st.sampled_from(["discarded", "redriven"]),
+        ),
     ),
     max_size=20,
 )
@@ -148,6 +163,29 @@ def test_a_dead_message_kills_its_file_unless_it_is_still_being_sent():
     assert Filled.of(said(1), dead_message(1)).book().dead_lettered == 1
     assert Filled.of(said(1, "sending"), dead_message(1)).book().dead_lettered == 0
     assert Filled.of(said(1), dead_message(1), receipt(1)).book().dead_lettered == 0
+
+
+def test_a_dead_letter_that_was_discarded_is_dealt_with_until_it_dies_again():
+    item = version(1).hex()
+    dead = receipt(1, "dead_lettered", last=5)
+    assert Filled.of(said(1), dead, decision(item, 5)).book().unchanged == 1
+    assert Filled.of(said(1), decision(item, 5), dead).book().unchanged == 1
+    again = Filled.of(said(1), dead, decision(item, 5), receipt(1, "dead_lettered", last=8))
+    assert again.book().dead_lettered == 1
+    assert Filled.of(said(1), dead, decision(item, 5, "redriven")).book().dead_lettered == 1
+
+
+def test_a_dead_message_that_was_discarded_kills_its_file_no_longer():
+    filled = Filled.of(said(1), dead_message(1), decision("dead:0:7", 7))
+    assert (filled.book().dead_lettered, filled.books.unsettled(SITE)) == (0, 1)
+
+
+def test_a_receipt_that_was_taken_back_has_to_be_given_anew():
+    filled = Filled.of(said(1), receipt(1))
+    filled.books.withdraw(SITE, version(1))
+    assert (filled.book().delivered, filled.books.unsettled(SITE)) == (0, 1)
+    filled.books.take_receipt(receipt(1, "failed"))
+    assert filled.book().failed == 1
 
 
 def test_a_job_waits_until_its_source_has_announced_all():

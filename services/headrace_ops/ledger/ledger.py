@@ -131,6 +131,14 @@ class Ledger:
             found.started = min(found.started, at)
         found.dirty = True
 
+    def withdraw(self, jobs: Iterable[str], group: str, file: bytes) -> None:
+        """A group's word on a version was taken back: it is to be given anew, in the books of these open jobs."""
+        for job in jobs:
+            found = self.open[job]
+            if file in found.files:
+                found.files.withdraw(group, file)
+                found.dirty = True
+
     def sharing(self, file: bytes, job: str | None) -> list[str]:
         """The open jobs, but for `job`, whose source says that this version is on the log."""
         return [name for name, found in self.open.items() if name != job and found.files.word(file) == "announced"]

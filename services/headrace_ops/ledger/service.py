@@ -12,7 +12,7 @@ import structlog
 
 from headrace.errors import TransientError
 from headrace.events import FileEvent, UploadAck
-from headrace.jobs.evidence import evidence_in, file_of, is_good, job_of
+from headrace.jobs.evidence import evidence_in, is_good, job_of, place_of
 from headrace.jobs.log import JobWriter, follower, words
 from headrace.kafka.clients import METADATA_SECONDS, Cluster, KafkaUnreachable
 from headrace.kafka.following import Follower, Place
@@ -120,11 +120,20 @@ class LedgerService:
             if job is not None and ledger.wants(job, place, message.offset()):
                 _take(ledger, job, place[0], message)
             if place[0] == UPLOAD_ACKS.name and ledger.open:
-                file = file_of(message)
-                for other in ledger.sharing(file, job) if file is not None else ():
-                    ack = evidence_in(message, UploadAck)
-                    if ack is not None:
-                        ledger.take(other, ack)
+                self._take_of_others(ledger, job, message)
+
+    def _take_of_others(self, ledger: Ledger, job: str | None, message: RawMessage) -> None:
+        """A receipt under another job's name, or none, may be of a version that an open job sent as well."""
+        place = place_of(message)
+        if place is None:
+            return
+        if not message.value():
+            ledger.withdraw(ledger.open, *place)
+            return
+        for other in ledger.sharing(place.file, job):
+            ack = evidence_in(message, UploadAck)
+            if ack is not None:
+                ledger.take(other, ack)
 
     def _write(self, ledger: Ledger, positions: Mapping[Place, int], writer: JobWriter) -> None:
         entries = list(ledger.entries(positions, time.time_ns() // 1000))
@@ -154,6 +163,8 @@ class LedgerService:
                     job = job_of(message)
                     if job in jobs:
                         _take(ledger, job, topic.name, message)
+                    elif topic is UPLOAD_ACKS and not message.value() and (place := place_of(message)):
+                        ledger.withdraw(jobs, *place)
         except TransientError:
             ledger.to_rebuild.update(jobs)
             raise
@@ -162,8 +173,8 @@ class LedgerService:
         """Look for receipts of versions that another job sent at the same time: a group gives only one."""
         log.debug("looking for receipts", jobs=len(jobs))
         for message in self._read(UPLOAD_ACKS, _before(jobs.values())):
-            file = file_of(message)
-            for job in ledger.sharing(file, job_of(message)) if file is not None else ():
+            place = place_of(message)
+            for job in ledger.sharing(place.file, job_of(message)) if place is not None else ():
                 ack = evidence_in(message, UploadAck)
                 if ack is not None and is_good(ack):
                     ledger.take(job, ack)
