@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -46,7 +47,7 @@ def own_copies(context: typer.Context, session: Session, services: Sequence[str]
     stop = threading.Event()
 
     def command(name: str) -> Sequence[str]:
-        return [sys.executable, "-m", "headrace", *options.arguments, "run", name, "--with-parent"]
+        return [sys.executable, "-m", "headrace", *options.arguments, "run", name, "--with-parent", str(os.getpid())]
 
     output.parent.mkdir(parents=True, exist_ok=True)
     with output.open("ab") as log:

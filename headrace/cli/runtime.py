@@ -88,7 +88,7 @@ def serve(
     name: str,
     overrides: Mapping[str, Any] | None = None,
     *,
-    with_parent: bool = False,
+    with_parent: int | None = None,
     stop: threading.Event | None = None,
     factory: ServiceFactory | None = None,
 ) -> None:
@@ -97,7 +97,7 @@ def serve(
     Parameters:
         name: its section, such as `assembler` or `assembler.site_b`.
         overrides: settings from the command line; those that are None were not given.
-        with_parent: also stop when the process that started this one is gone.
+        with_parent: also stop when this process, which started this one, is gone.
         factory: makes the service instead of the family's own, for a command that does more with it.
     """
     session = begin(context, name)
@@ -181,11 +181,11 @@ def _run_stage(stage: Stage, state: Path, own: StageSettings, host: Host, stop: 
 
 
 @contextmanager
-def stopping(stop: threading.Event, *, with_parent: bool = False) -> Iterator[threading.Event]:
+def stopping(stop: threading.Event, *, with_parent: int | None = None) -> Iterator[threading.Event]:
     """Set `stop` at SIGTERM or SIGINT. The second signal ends the process at once.
 
     Parameters:
-        with_parent: also set it when the parent process is gone.
+        with_parent: also set it when the parent is no longer this process: it may be gone before we have looked.
     """
 
     def asked(number: int, _frame: FrameType | None) -> None:
@@ -193,8 +193,8 @@ def stopping(stop: threading.Event, *, with_parent: bool = False) -> Iterator[th
         stop.set()
 
     before = {number: signal.signal(number, asked) for number in (signal.SIGTERM, signal.SIGINT)}
-    if with_parent:
-        threading.Thread(target=_watch_parent, args=(os.getppid(), stop), name="parent", daemon=True).start()
+    if with_parent is not None:
+        threading.Thread(target=_watch_parent, args=(with_parent, stop), name="parent", daemon=True).start()
     try:
         yield stop
     finally:
@@ -203,10 +203,11 @@ def stopping(stop: threading.Event, *, with_parent: bool = False) -> Iterator[th
 
 
 def _watch_parent(parent: int, stop: threading.Event) -> None:
-    while not stop.wait(PARENT_SECONDS):
-        if os.getppid() != parent:
-            log.warning("the supervisor is gone; stopping")
-            stop.set()
+    while os.getppid() == parent:
+        if stop.wait(PARENT_SECONDS):
+            return
+    log.warning("the supervisor is gone; stopping")
+    stop.set()
 
 
 def _reachable(session: Session, entry: StageEntry, stop: threading.Event) -> Cluster | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections import Counter
@@ -35,8 +36,9 @@ def run(
     context: typer.Context,
     service: Annotated[str, typer.Argument(help="Section of the service: assembler, or assembler.site_b.")],
     with_parent: Annotated[
-        bool, typer.Option("--with-parent", hidden=True, help="Stop when the process that started this one is gone.")
-    ] = False,
+        int | None,
+        typer.Option("--with-parent", hidden=True, metavar="PID", help="Stop when this process, our parent, is gone."),
+    ] = None,
 ) -> None:
     """Run one service with the settings of its section, in the foreground, until SIGTERM or Ctrl-C."""
     runtime.serve(context, service, with_parent=with_parent)
@@ -64,7 +66,16 @@ def up(
             session.cluster()
 
         def command(name: str) -> Sequence[str]:
-            return [sys.executable, "-m", "headrace", *options.arguments, "run", name, "--with-parent"]
+            return [
+                sys.executable,
+                "-m",
+                "headrace",
+                *options.arguments,
+                "run",
+                name,
+                "--with-parent",
+                str(os.getpid()),
+            ]
 
         supervisor = Supervisor(
             chosen, command, session.settings.up, ensure=None if embedded is None else embedded.ensure
