@@ -17,7 +17,7 @@ from headrace.errors import ConfigError
 
 if TYPE_CHECKING:
     from headrace.checks import Check
-    from headrace.config import ServiceSettings, Settings
+    from headrace.config import Section, ServiceSettings, Settings
     from headrace.kafka.clients import Cluster
     from headrace.observe.health import Health
     from headrace.observe.metrics import MetricEntry, Metrics
@@ -98,6 +98,29 @@ class StageEntry:
 
 
 @dataclass(frozen=True)
+class SectionEntry:
+    """Settings that several services and commands of a family share, as a section of their own.
+
+    `settings` is the `"module:attribute"` of a Section; `check` as for a StageEntry.
+    """
+
+    name: str
+    purpose: str
+    settings: str
+    check: str | None = None
+
+    def load_settings(self) -> type[Section]:
+        """The model of the section."""
+        model: type[Section] = load(self.settings)
+        return model
+
+    def run_check(self, settings: Section) -> Iterable[Check]:
+        """Look at what the settings name."""
+        checks: Iterable[Check] = () if self.check is None else load(self.check)(settings)
+        return checks
+
+
+@dataclass(frozen=True)
 class CommandEntry:
     """One command of the command line: `load` is `"module:attribute"`, a typer app or a function; `help` one line."""
 
@@ -114,6 +137,7 @@ class Family:
     stages: Sequence[StageEntry] = ()
     topics: Sequence[Topic] = ()
     commands: Sequence[CommandEntry] = ()
+    sections: Sequence[SectionEntry] = ()
     sandbox: Sequence[CommandEntry] = field(default=())
 
 
@@ -141,6 +165,11 @@ def families() -> tuple[Family, ...]:
 def stages() -> dict[str, StageEntry]:
     """All services of all families, by name."""
     return {stage.name: stage for family in families() for stage in family.stages}
+
+
+def sections() -> dict[str, SectionEntry]:
+    """All sections that belong to no single service, by name."""
+    return {section.name: section for family in families() for section in family.sections}
 
 
 def stage_named(section: str) -> StageEntry:

@@ -26,7 +26,7 @@ from headrace.cli import app, commands
 from headrace.cli.lazy import LazyGroup, load_command
 from headrace.config import Section, Settings, StageSettings, format_duration
 from headrace.config.validation import is_secret, section_models, variable_name
-from headrace.families import GROUP, catalogue, families, stages
+from headrace.families import GROUP, catalogue, families, sections, stages
 from headrace.observe.metrics import LOOP_METRICS, PREFIX, MetricEntry
 
 HERE = Path(__file__).resolve().parent
@@ -117,6 +117,8 @@ def settings_page() -> str:
     lines += ["## Top level", "", *settings_table("", Settings, plain), ""]
     for name, model in section_models(Settings).items():
         lines += [f"## [{name}]", "", *paragraphs(model.__doc__), *settings_table(name, model), ""]
+    for name, shared in sections().items():
+        lines += [f"## [{name}]", "", sentence(shared.purpose), "", *settings_table(name, shared.load_settings()), ""]
     for name, entry in stages().items():
         stage_model = entry.load_settings()
         lines += [

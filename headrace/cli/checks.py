@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from headrace.checks import Check, writable_folder
 from headrace.cli.runtime import Session, embedded_broker
 from headrace.errors import HeadraceError
-from headrace.families import StageEntry, catalogue
+from headrace.families import SectionEntry, StageEntry, catalogue
 from headrace.kafka.admin import missing
 from headrace.kafka.clients import Cluster
 
 
-def checks(session: Session, services: Iterable[tuple[str, StageEntry]]) -> list[Check]:
+def checks(session: Session, services: Iterable[tuple[str, StageEntry | SectionEntry]]) -> list[Check]:
     """Look at Kafka, its topics, the state folder, and what each service is configured to use."""
     results = [*_kafka(session), writable_folder("state", session.settings.state)]
     for name, entry in services:
         try:
-            own = session.sources.section(name, entry.load_settings()).values
+            own: Any = session.sources.section(name, entry.load_settings()).values
         except HeadraceError as error:
             results.append(Check(name, False, str(error)))
             continue

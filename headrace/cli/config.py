@@ -14,7 +14,7 @@ from headrace.cli.output import print_json, print_table
 from headrace.cli.runtime import Session, begin
 from headrace.config import Section, format_duration
 from headrace.config.errors import MissingSetting
-from headrace.families import StageEntry, stages
+from headrace.families import SectionEntry, StageEntry, sections, stages
 from headrace.observe.log import hide
 
 app = typer.Typer(no_args_is_help=True, help="Show and check the settings.")
@@ -55,8 +55,11 @@ def check(context: typer.Context, json: Json = False) -> None:
     raise typer.Exit(0 if all(each.well for each in results) else 1)
 
 
-def configured_services(session: Session) -> Iterator[tuple[str, StageEntry]]:
-    """The services of which anything is said, instances included, in the order of the families."""
+def configured_services(session: Session) -> Iterator[tuple[str, StageEntry | SectionEntry]]:
+    """The services of which anything is said, instances included, and the sections that they share."""
+    for shared in sections().values():
+        if session.sources.has_section(shared.name):
+            yield shared.name, shared
     wanted = set(session.settings.up.services)
     for entry in stages().values():
         model = entry.load_settings()
@@ -77,7 +80,8 @@ def _everything(session: Session) -> Iterator[tuple[str, Any, str]]:
             yield name, value, session.origins.get(name, "default")
     for name, entry in configured_services(session):
         try:
-            found = session.sources.section(name, entry.load_settings())
+            model: type[Section] = entry.load_settings()
+            found = session.sources.section(name, model)
         except MissingSetting as missing:
             yield str(missing.details["setting"]), "", "not set, and needed"
             continue

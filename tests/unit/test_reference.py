@@ -9,7 +9,7 @@ from pathlib import Path
 from headrace.cli import commands
 from headrace.config import Settings
 from headrace.config.validation import section_models
-from headrace.families import catalogue, stages
+from headrace.families import catalogue, sections, stages
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -23,7 +23,8 @@ def test_no_page_is_stale():
 def test_every_setting_command_and_topic_has_its_place_and_its_sentence():
     settings, topics = (DOCUMENTATION / "settings.md").read_text(), (DOCUMENTATION / "topics.md").read_text()
     pages = (DOCUMENTATION / "commands.md").read_text()
-    models = {**section_models(Settings), **{name: entry.load_settings() for name, entry in stages().items()}}
+    entries = {**sections(), **stages()}
+    models = {**section_models(Settings), **{name: entry.load_settings() for name, entry in entries.items()}}
     for section, model in models.items():
         assert f"## [{section}]" in settings
         for name, info in model.model_fields.items():
