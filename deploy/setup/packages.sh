@@ -73,3 +73,15 @@ want_go() {
         apt_install golang-go
     fi
 }
+
+# want_chromium: installs the browser that the console is tested in. Without it those tests are skipped, and say so.
+want_chromium() {
+    if command -v chromium >/dev/null; then
+        return
+    fi
+    can_install || return 0
+    refresh chromium
+    if [ -n "$(offered chromium)" ]; then
+        apt_install chromium || say "no chromium: the console is not tested in a browser here"
+    fi
+}
