@@ -14,12 +14,15 @@ from typing import Literal
 from headrace import events
 
 MEBIBYTE = 1024 * 1024
+# Kafka's limit is for a whole batch, and batches of 4 MB are the fastest; sources write both topics with one producer.
+LARGEST_BATCH = 4 * MEBIBYTE + 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
     """One topic: `values` are the event types of an Avro topic, none for chunk frames or original bytes.
 
+    A topic of records has `schemas`, the fingerprints that its records may have, beside the events among them.
     `key` describes the key's parts; `item` says where an item's name comes from: the key's last part, or the message's
     own coordinates. `keyed` topics never change their partition count while they hold data. `retention_bytes` is per
     partition. `index` is the topic whose events list the items of this one.
@@ -29,14 +32,15 @@ class Topic:
     purpose: str
     key: str
     values: tuple[type[events.Event], ...] = ()
-    framing: Literal["avro", "frames", "original"] = "avro"
+    framing: Literal["avro", "frames", "original", "records"] = "avro"
     cleanup: Literal["delete", "compact", "compact,delete"] = "delete"
     retention: timedelta | None = None
     retention_bytes: int | None = None
-    max_message_bytes: int = MEBIBYTE
+    max_message_bytes: int = MEBIBYTE + 64 * 1024
     item: Literal["key", "offset"] = "key"
     append_time: bool = True
     index: Topic | None = None
+    schemas: tuple[bytes, ...] = ()
 
 
 FILES = Topic(
@@ -46,6 +50,7 @@ FILES = Topic(
     values=(events.FileEvent,),
     cleanup="compact,delete",
     retention=timedelta(days=400),
+    max_message_bytes=LARGEST_BATCH,
 )
 CHUNKS = Topic(
     "chunks",
@@ -53,7 +58,7 @@ CHUNKS = Topic(
     key="path id / file id",
     framing="frames",
     retention=timedelta(days=7),
-    max_message_bytes=2 * MEBIBYTE + 64 * 1024,
+    max_message_bytes=LARGEST_BATCH,
     index=FILES,
 )
 UPLOAD_ACKS = Topic(
@@ -77,7 +82,7 @@ DEAD_LETTERS = Topic(
     key="as the original",
     framing="original",
     retention=timedelta(days=30),
-    max_message_bytes=2 * (2 * MEBIBYTE + 64 * 1024),
+    max_message_bytes=2 * LARGEST_BATCH,
     item="offset",
 )
 

@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 from headrace.config import KafkaSettings
 from headrace.errors import ConfigError, TransientError
 from headrace.kafka.clientlog import client_logger
-from headrace.topics import Topic
+from headrace.topics import DEAD_LETTERS, LARGEST_BATCH, Topic
 
 Properties = Mapping[str, Any]
 METADATA_SECONDS = 10.0
@@ -62,7 +62,7 @@ class Cluster:
             | {
                 "enable.idempotence": True,
                 "message.timeout.ms": 0,
-                "message.max.bytes": 8 * 1024 * 1024,
+                "message.max.bytes": DEAD_LETTERS.max_message_bytes,
                 "partitioner": "murmur2_random",
                 "linger.ms": 2,
                 "batch.size": 1024 * 1024,
@@ -88,7 +88,7 @@ class Cluster:
             "fetch.queue.backoff.ms": 10,
             "queued.max.messages.kbytes": 32 * 1024,
             "fetch.wait.max.ms": 100,
-            "fetch.message.max.bytes": 8 * 1024 * 1024,
+            "fetch.message.max.bytes": LARGEST_BATCH,
         }
         settings = self._base() | own | self.settings.client_properties() | dict(properties or {}) | callbacks
         # librdkafka wants a group name even of a consumer that never joins one.
