@@ -201,6 +201,11 @@ def test_a_job_with_dead_letters_ends_with_exit_code_3_and_names_them(site: Site
     assert "dead-lettered at" in site.run("jobs", "show", "night").text
     assert site.run("jobs", "show", "night", "--json").text.count('"outcome": "dead_lettered"') == 1
 
+    with site.external().service("run", "ledger"):
+        assert site.run("dlq", "discard", "--job", "night", "--yes").code == 0
+        wait_until(lambda: site.last("night")["books"][0]["unchanged"] == 1, within=30)
+    assert upload(site, files, "night").end() == 0
+
 
 def put_receipts(cluster: Cluster, site: Site, job: str, outcome: str, times: int = 1) -> None:
     """A group's word on every file of a job, as often as told."""
@@ -238,7 +243,7 @@ def test_a_job_with_a_failed_file_ends_with_exit_code_1_and_offers_it_again_when
     assert arrived(site, files)
 
 
-def test_two_ledgers_at_once_write_no_more_than_one_and_a_third_has_nothing_to_add(
+def test_two_ledgers_at_once_say_the_same_as_one_and_a_third_has_nothing_to_add(
     site: Site, cluster: Cluster, tmp_path: Path
 ):
     files = make_files(tmp_path / "in", 30)
@@ -250,7 +255,10 @@ def test_two_ledgers_at_once_write_no_more_than_one_and_a_third_has_nothing_to_a
         other = upload(away, make_files(tmp_path / "other", 1), "other")
         assert other.end() == 0, other.text
     told = [(entry["state"], entry["books"], entry["reason"]) for entry in site.entries("night")]
-    assert all(one != next_one for one, next_one in itertools.pairwise(told)), told
+    # Both may say the same at the same moment, but neither takes back what the other said.
+    changes = [entry for entry, _ in itertools.groupby(told)]
+    assert all(told.count(entry) <= 2 for entry in changes), told
+    assert all(entry not in changes[:number] for number, entry in enumerate(changes)), told
     check_books(site, "night", site.group)
     with away.service("run", "ledger") as third:
         third.await_line("keeping books")
