@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from headrace.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from headrace.checks import Check
     from headrace.config import Section, ServiceSettings, Settings
     from headrace.kafka.clients import Cluster
@@ -64,7 +67,8 @@ class StageEntry:
     `settings` and `factory` are `"module:attribute"`: a subclass of ServiceSettings (StageSettings, where it reads
     topics through the loop), and a ServiceFactory; `metrics` a sequence of MetricEntry, if it has metrics of its own;
     `check` takes the settings and yields a Check for each thing outside that the service is to use, changing nothing.
-    `reads` and `writes` are names of topics in the catalogue.
+    `reads` and `writes` are names of topics in the catalogue; `records.*` means those of all datasets. `destination` is
+    the setting that says where it writes: a replay into another place changes that one.
     """
 
     name: str
@@ -75,6 +79,11 @@ class StageEntry:
     writes: Sequence[str] = ()
     metrics: str | None = None
     check: str | None = None
+    destination: str | None = None
+
+    def uses(self, topic: str) -> bool:
+        """Whether it reads or writes the topic of that name."""
+        return named(topic, self.reads) or named(topic, self.writes)
 
     def load_settings(self) -> type[ServiceSettings]:
         """The model of its section."""
@@ -141,6 +150,11 @@ class Family:
     sandbox: Sequence[CommandEntry] = field(default=())
 
 
+def named(topic: str, names: Sequence[str]) -> bool:
+    """Whether a topic is among `names`, of which some may be patterns: `records.*`."""
+    return any(fnmatchcase(topic, name) for name in names)
+
+
 def load(reference: str) -> Any:
     """The object that `"module:attribute"` names."""
     module, _, attribute = reference.partition(":")
@@ -184,9 +198,16 @@ def stage_named(section: str) -> StageEntry:
     return known[name]
 
 
-def catalogue(of: Iterable[Family] | None = None) -> tuple[Topic, ...]:
-    """Every topic: the spine's, and those that families bring."""
-    from headrace.topics import SPINE  # loads the event types, which the command line's help needs not
+def catalogue(of: Iterable[Family] | None = None, datasets: Path | None = None) -> tuple[Topic, ...]:
+    """Every topic: the spine's, those that families bring, and one for each dataset.
+
+    Parameters:
+        datasets: folder of the user's own declarations, the setting `datasets.folder`.
+
+    Raises DatasetMalformed or DatasetTwice.
+    """
+    from headrace.datasets.catalogue import Datasets  # these load what the command line's help needs not
+    from headrace.topics import SPINE
 
     own = [topic for family in (families() if of is None else of) for topic in family.topics]
-    return (*SPINE, *own)
+    return (*SPINE, *own, *(dataset.topic for dataset in Datasets(datasets).values()))

@@ -25,6 +25,7 @@ OWN_COMMANDS = (
     CommandEntry("up", "headrace.cli.services:up", "Run the services chosen in headrace.toml on this machine."),
     CommandEntry("run", "headrace.cli.services:run", "Run one service."),
     CommandEntry("verify", "headrace.cli.verify:verify", "Tell from the log whether every file has arrived."),
+    CommandEntry("replay", "headrace.cli.replay:replay", "Make again, from the log, what a destination lacks."),
     CommandEntry("dlq", "headrace.cli.dlq:app", "List, show, re-drive and discard dead letters."),
     CommandEntry("jobs", "headrace.cli.jobs:app", "List, show, follow and stop jobs."),
     CommandEntry("topics", "headrace.cli.topics:app", "List, create and describe topics."),

@@ -109,6 +109,9 @@ class Surveyor:
             return "no-way-back"
         if not 0 <= letter.source_partition < self._cluster.partitions(topic):
             return "no-way-back"
+        if topic.framing == "frames" and "/" in letter.item:
+            # A row of a file, not a frame.
+            return "piece"
         if topic.framing != "original":
             try:
                 key = decode_key(letter.key)

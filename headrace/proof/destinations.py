@@ -64,6 +64,14 @@ def read_file(where: str) -> Iterator[bytes]:
             raise Unreadable(where=where, problem=error.strerror) from error
 
 
+def is_absent(where: str, home: bytes) -> bool:
+    """Whether a `file:` URL below the folder `home` of this machine names nothing that is there."""
+    if not where.startswith("file://"):
+        return False
+    path = unquote_to_bytes(where.removeprefix("file://"))
+    return path.startswith(home.rstrip(b"/") + b"/") and not os.path.lexists(path)
+
+
 def _tree_is_here(path: bytes) -> bool:
     """Whether a folder above `path` is the root of a tree: it has our folder for files in the making."""
     folder = os.path.dirname(path)  # noqa: PTH120 - names are bytes

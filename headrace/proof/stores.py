@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from threading import Lock
 
 from pydantic import BaseModel
@@ -12,7 +12,7 @@ from headrace.errors import ConfigError, TransientError
 from headrace.families import stages
 from headrace.objects.errors import ObjectMissing
 from headrace.objects.settings import BucketSettings
-from headrace.objects.store import ObjectStore
+from headrace.objects.store import Head, ObjectStore
 from headrace.proof.destinations import Unreadable
 
 
@@ -28,18 +28,18 @@ def configured_buckets(sources: Sources) -> dict[str, BucketSettings]:
             except ConfigError:
                 # A section that cannot run as it stands reads no bucket either.
                 continue
-            for bucket in _buckets_in(values):
-                found[bucket.bucket] = bucket
+            found |= buckets_in(values)
     return found
 
 
-def _buckets_in(values: BaseModel) -> Iterator[BucketSettings]:
-    if isinstance(values, BucketSettings):
-        yield values
+def buckets_in(values: BaseModel) -> dict[str, BucketSettings]:
+    """Every bucket that the settings of one service name, by its name."""
+    found = {values.bucket: values} if isinstance(values, BucketSettings) else {}
     for name in type(values).model_fields:
         value = getattr(values, name)
         if isinstance(value, BaseModel):
-            yield from _buckets_in(value)
+            found |= buckets_in(value)
+    return found
 
 
 class StoreReader:
@@ -48,9 +48,13 @@ class StoreReader:
     Parameters:
         sources: settings that may name the buckets.
         endpoint: the store of buckets that they do not name; the keys come from the usual AWS environment.
+        known: settings of some buckets, which go before all others.
     """
 
-    def __init__(self, sources: Sources, endpoint: str | None) -> None:
+    def __init__(
+        self, sources: Sources, endpoint: str | None, known: Mapping[str, BucketSettings] | None = None
+    ) -> None:
+        self._known = known or {}
         self._sources = sources
         self._endpoint = endpoint
         self._buckets: dict[str, BucketSettings] | None = None
@@ -70,18 +74,32 @@ class StoreReader:
         except TransientError as error:
             raise Unreadable(where=where, problem=error.details.get("problem", error)) from error
 
+    def head(self, where: str) -> Head | None:
+        """What the store says of one object without sending it, None if it is gone.
+
+        Raises Unreadable if the store cannot be asked.
+        """
+        bucket, key = split_where(where)
+        try:
+            return self._store(where, bucket).head(key)
+        except TransientError as error:
+            raise Unreadable(where=where, problem=error.details.get("problem", error)) from error
+
     def _store(self, where: str, bucket: str) -> ObjectStore:
         with self._lock:
             if bucket not in self._stores:
-                if self._buckets is None:
-                    self._buckets = configured_buckets(self._sources)
-                settings = self._buckets.get(bucket)
+                settings = self._known.get(bucket) or self._configured().get(bucket)
                 if settings is None and self._endpoint is None:
                     raise Unreadable(where=where, problem="no settings here name its store; give --endpoint")
                 self._stores[bucket] = ObjectStore(
                     settings or BucketSettings(endpoint=self._endpoint, bucket=bucket), connections=4
                 )
             return self._stores[bucket]
+
+    def _configured(self) -> Mapping[str, BucketSettings]:
+        if self._buckets is None:
+            self._buckets = configured_buckets(self._sources)
+        return self._buckets
 
 
 def split_where(where: str) -> tuple[str, str]:

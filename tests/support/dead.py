@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -62,9 +63,13 @@ def sent_back(cluster: Cluster) -> Counter[str]:
     return found
 
 
-def headrace(cluster: Cluster, *arguments: str | Path) -> tuple[int, str]:
+def headrace(cluster: Cluster, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
     """Exit code and output of a command line, run in this process, which saves its start."""
-    own = {"HEADRACE_KAFKA__BOOTSTRAP": cluster.bootstrap, "HEADRACE_KAFKA__PREFIX": cluster.settings.prefix}
+    own = {
+        "HEADRACE_KAFKA__BOOTSTRAP": cluster.bootstrap,
+        "HEADRACE_KAFKA__PREFIX": cluster.settings.prefix,
+        **(environment or {}),
+    }
     out = io.TextIOWrapper(io.BytesIO(), write_through=True)
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(out):
         for name, value in own.items():
@@ -75,5 +80,6 @@ def headrace(cluster: Cluster, *arguments: str | Path) -> tuple[int, str]:
 
 
 def as_json(output: str) -> Any:
-    """The one JSON document that a command wrote; what stands before it are its logs."""
-    return json.loads(output[output.index("{") :])
+    """The one JSON document of several lines, or else the first line of JSON, that a command wrote among its logs."""
+    start = output.rfind("\n{\n") + 1 if "\n{\n" in output else output.index("{")
+    return json.JSONDecoder().raw_decode(output[start:])[0]

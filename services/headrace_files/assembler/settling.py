@@ -220,7 +220,8 @@ class Settler:
     def _finish(self, building: Building) -> int:
         """The descriptor of a partial file that has its content, length, time and mode."""
         frame = building.frame
-        if isinstance(frame, Whole):
+        # An empty file that came as open and close frames has no bytes that would have made its partial file.
+        if isinstance(frame, Whole) or not building.ranges.size:
             handle = self._tree.open_partial(building.item)
         else:
             handle = self._tree.open_finished(building.item, building.ranges.size)

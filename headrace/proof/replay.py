@@ -1,0 +1,255 @@
+"""What a replay would do again: every version of a file that a group should have at its destination and has not.
+
+A replay does not trust receipts, it looks: what a receipt names is read and compared, or asked for by HEAD where the
+receipt has an etag. What is intact keeps its receipt, which covers it as ever, so an intact destination sees no write.
+Source: design section 4, "Replay".
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import confluent_kafka
+import msgspec
+
+from headrace.kafka.clients import METADATA_SECONDS, Cluster
+from headrace.kafka.reading import watermarks
+from headrace.objects.store import Head
+from headrace.proof.books import Account, Entry, accounts
+from headrace.proof.destinations import Check, Read, check, is_absent
+from headrace.proof.evidence import Received, Sent
+from headrace.proof.groups import positions
+from headrace.proof.log import Name, Reader
+from headrace.proof.verify import newest_of_each_place, read_again
+from headrace.stage.contract import Version
+from headrace.topics import CHUNKS
+
+Why = Literal["gone", "differs", "missing", "failed", "dead_lettered", "held", "wanted"]
+
+Window = Mapping[int, tuple[int, int]]
+"""Offsets of the chunks topic, per partition: the first, and the one after the last."""
+
+Look = Callable[[Received], Check]
+EXAMPLES = 20
+
+
+class Work(msgspec.Struct, frozen=True, gc=False):
+    """One version of a file to make again: where its frames are on the log, and why it is needed."""
+
+    file: bytes
+    path_id: bytes
+    path: bytes
+    size: int
+    partition: int
+    first: int
+    last: int
+    why: Why
+
+    @property
+    def item(self) -> str:
+        """The file id, as receipts and keys bear it."""
+        return self.file.hex()
+
+
+@dataclass
+class Plan:
+    """What there is to do for one group.
+
+    `newest` is the newest version that is delivered, by path id, of paths that there is work for; `kept` counts what
+    stays as it is, by the reason; `examples` has a few words on each that cannot be made again or looked at.
+    """
+
+    group: str
+    work: list[Work] = field(default_factory=list)
+    newest: dict[str, Version] = field(default_factory=dict)
+    kept: Counter[str] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """Bytes to make again."""
+        return sum(work.size for work in self.work)
+
+    @property
+    def impossible(self) -> int:
+        """Versions that are needed and cannot be had: their frames have expired, or nobody can look at the place."""
+        return self.kept["expired"] + self.kept["unreadable"]
+
+
+def confirm(
+    received: Received,
+    readers: Mapping[str, Read],
+    heads: Mapping[str, Callable[[str], Head | None]],
+    home: bytes | None = None,
+) -> Check:
+    """Whether what a receipt names is there: by size and etag where the place can say so, else by reading it.
+
+    Parameters:
+        readers: how to read, by URL scheme; `heads`: how to ask for size and etag alone.
+        home: a folder that is surely on this machine: what is not in it is gone, even if the whole folder is.
+    """
+    if home is not None and is_absent(received.where or "", home):
+        return Check("gone")
+    head = heads.get((received.where or "").partition(":")[0])
+    if head is None or received.where is None or received.etag is None:
+        return check(received, readers)
+    try:
+        found = head(received.where)
+    except Exception as error:  # noqa: BLE001 - told, like an unreadable file
+        return Check("unreadable", str(error))
+    if found is None:
+        return Check("gone")
+    if received.size is not None and found.size != received.size:
+        return Check("differs", f"{found.size} bytes instead of {received.size}")
+    return Check("intact") if found.stored.etag == received.etag else Check("differs", "another etag")
+
+
+@dataclass
+class Planner:
+    """Finds out what there is to do for one group.
+
+    Parameters:
+        look: what lies at the place that a receipt names; see `confirm`.
+        name: only versions of this file; `window`: only versions with frames in it.
+        failed: also what failed, died or is held.
+    """
+
+    cluster: Cluster
+    group: str
+    look: Look
+    name: Name | None = None
+    window: Window | None = None
+    failed: bool = False
+
+    def plan(self, advance: Callable[[int], None] = lambda _count: None) -> Plan:
+        """Read the log and look at the destinations; `advance` is told how many versions are dealt with.
+
+        Raises UnequalPartitions, MissingTopic, KafkaUnreachable.
+        """
+        plan = Plan(self.group)
+        committed = positions(self.cluster).get(self.group, {})
+        reader = Reader(self.cluster, None, self.name, lambda group: group == self.group, frozenset({self.group}))
+        beginnings = chunk_bounds(self.cluster)
+        count = 0
+        for evidence in reader.evidence():
+            found = list(accounts(evidence, {self.group: committed}))
+            meant = [account for account in found if self._meant(account)]
+            checks = read_again(meant, newest_of_each_place(found), self.look)
+            work = []
+            for account in meant:
+                sent, entry = account.sent, account.entries.get(self.group)
+                count += 1
+                if sent is None or entry is None:
+                    plan.kept["unannounced"] += 1
+                    continue
+                wanted = self._sort(plan, sent, entry, checks.get(account.file, {}).get(self.group), beginnings)
+                if wanted is not None:
+                    work.append(wanted)
+            plan.work += work
+            self._remember(plan, found, {each.path_id for each in work}, {each.file for each in work})
+            advance(count)
+        return plan
+
+    def _meant(self, account: Account) -> bool:
+        sent = account.sent
+        if sent is None:
+            return self.name is None and self.window is None
+        if self.name is not None and not self.name.names(sent):
+            return False
+        return self.window is None or within(sent, self.window)
+
+    def _sort(self, plan: Plan, sent: Sent, entry: Entry, found: Check | None, bounds: Window) -> Work | None:
+        why: Why
+        if entry.settled_by is not None:
+            plan.kept["settled"] += 1
+            return None
+        if entry.status == "delivered" and found is not None:
+            if found.finding not in ("gone", "differs"):
+                plan.kept[found.finding] += 1
+                if found.finding == "unreadable" and len(plan.examples) < EXAMPLES:
+                    plan.examples.append(f"{entry.received.where if entry.received else ''}: {found.reason}")
+                return None
+            why = found.finding
+        elif entry.status == "missing":
+            why = "missing"
+        elif entry.status in ("failed", "dead_lettered", "held") and self.failed:
+            why = entry.status
+        else:
+            plan.kept[entry.status] += 1
+            return None
+        first, last = _frames_of(sent, entry.received, bounds[sent.partition][0])
+        if first is None or last is None:
+            plan.kept["expired"] += 1
+            if len(plan.examples) < EXAMPLES:
+                plan.examples.append(f"file {sent.file.hex()}: its frames are no longer on the log")
+            return None
+        return Work(sent.file, sent.path_id, sent.path, sent.size or 0, sent.partition, first, last, why)
+
+    def _remember(self, plan: Plan, found: list[Account], paths: set[bytes], files: set[bytes]) -> None:
+        for account in found:
+            sent, entry = account.sent, account.entries.get(self.group)
+            if sent is None or entry is None or sent.path_id not in paths or sent.file in files:
+                continue
+            if entry.status != "delivered" or entry.received is None:
+                continue
+            version = Version(entry.received.ctime_ns, entry.received.first, sent.file)
+            known = plan.newest.get(sent.path_id.hex())
+            if known is None or version.newer_than(known):
+                plan.newest[sent.path_id.hex()] = version
+
+
+def expected(cluster: Cluster, name: Name | None, window: Window) -> Iterator[tuple[Sent, bool]]:
+    """Every announced version with frames in `window`, and whether all of them are still on the log."""
+    bounds = chunk_bounds(cluster)
+    reader = Reader(cluster, None, name, lambda _group: False)
+    for evidence in reader.evidence():
+        for sent in evidence.versions.values():
+            if sent.state == "announced" and within(sent, window) and (name is None or name.names(sent)):
+                yield sent, sent.first is not None and sent.first >= bounds[sent.partition][0]
+
+
+def within(sent: Sent, window: Window) -> bool:
+    """Whether a version has frames in the window."""
+    start, end = window.get(sent.partition, (0, 0))
+    last = sent.last if sent.last is not None else sent.first
+    first = sent.first if sent.first is not None else sent.last
+    return first is not None and last is not None and last >= start and first < end
+
+
+def chunk_bounds(cluster: Cluster) -> dict[int, tuple[int, int]]:
+    """The first offset and the one after the last of each partition of the chunks topic.
+
+    Raises MissingTopic, KafkaUnreachable.
+    """
+    consumer = cluster.consumer(None)
+    try:
+        name = cluster.topic_name(CHUNKS)
+        count = cluster.partitions(CHUNKS, consumer)
+        return {number: watermarks(cluster, consumer, name, number) for number in range(count)}
+    finally:
+        consumer.close()
+
+
+def offsets_at(cluster: Cluster, milliseconds: int) -> dict[int, int]:
+    """Per partition of the chunks topic the first offset that came at that time or later; the end if there is none."""
+    bounds = chunk_bounds(cluster)
+    consumer = cluster.consumer(None)
+    try:
+        name = cluster.topic_name(CHUNKS)
+        asked = [confluent_kafka.TopicPartition(name, number, milliseconds) for number in bounds]
+        found = consumer.offsets_for_times(asked, timeout=METADATA_SECONDS)
+        return {part.partition: part.offset if part.offset >= 0 else bounds[part.partition][1] for part in found}
+    finally:
+        consumer.close()
+
+
+def _frames_of(sent: Sent, received: Received | None, beginning: int) -> tuple[int | None, int | None]:
+    """Where a version's frames are; one that came back from the dead letters may be there when its first is gone."""
+    if sent.first is not None and sent.first >= beginning:
+        return sent.first, sent.last if sent.last is not None else sent.first
+    if received is not None and sent.last is not None and received.last > sent.last and received.last >= beginning:
+        return received.last, received.last
+    return None, None
