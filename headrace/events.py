@@ -77,6 +77,27 @@ class UploadAck(Event, frozen=True, kw_only=True):
     at: int
 
 
+class EndMarker(Event, frozen=True, kw_only=True):
+    """All records of `file` that belong into this partition of its dataset's topic are on the log before this.
+
+    `lines` is a 64-bit roaring bitmap of their `count` lines. A file of many millions of lines has several in a
+    partition: this is `part`, from 0, of `parts`. What comes of the same file after the last one only repeats what came
+    before it. `total` counts the records of the file in all partitions.
+    """
+
+    job: str | None = None
+    file: bytes
+    dataset: str
+    lines: bytes
+    count: int
+    part: int = 0
+    parts: int = 1
+    total: int
+    source: str
+    path: bytes
+    at: int
+
+
 class Command(Event, frozen=True, kw_only=True):
     """What an operator wants of a job: the whole desired state, the last one wins. `params` hold no secrets."""
 

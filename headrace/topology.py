@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from headrace.families import Family, StageEntry, catalogue
+from headrace.families import Family, StageEntry, catalogue, named
 from headrace.topics import Topic
 
 WIDTH = 1100
@@ -82,14 +82,14 @@ def draw(families: Iterable[Family]) -> str:
 
 def _used(families: Sequence[Family]) -> list[Topic]:
     """The topics that somebody writes or reads, in the catalogue's order."""
-    named = {name for family in families for stage in family.stages for name in (*stage.reads, *stage.writes)}
-    return [topic for topic in catalogue(families) if topic.name in named]
+    stages = [stage for family in families for stage in family.stages]
+    return [topic for topic in catalogue(families) if any(stage.uses(topic.name) for stage in stages)]
 
 
 def _first_writes(stage: StageEntry, order: Sequence[str]) -> bool:
     """Whether a service begins with writing: what it writes comes before what it reads."""
-    first_write = min((order.index(name) for name in stage.writes), default=len(order))
-    first_read = min((order.index(name) for name in stage.reads), default=len(order))
+    first_write = min((index for index, name in enumerate(order) if named(name, stage.writes)), default=len(order))
+    first_read = min((index for index, name in enumerate(order) if named(name, stage.reads)), default=len(order))
     return first_write < first_read
 
 
@@ -108,12 +108,12 @@ def _arrows(
     topic_side: str,
 ) -> list[str]:
     """All arrows between one column of services and the topics; ends are spread so that none hides another."""
-    order = {topic.name: index for index, topic in enumerate(topics)}
     links = [
-        (stage_index, order[name], kind)
+        (stage_index, topic_index, kind)
         for stage_index, stage in enumerate(stages)
         for kind, names in (("write", stage.writes), ("read", stage.reads))
-        for name in names
+        for topic_index, topic in enumerate(topics)
+        if named(topic.name, names)
     ]
     parts = []
     for link in links:

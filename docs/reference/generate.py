@@ -26,7 +26,7 @@ from headrace.cli import app, commands
 from headrace.cli.lazy import LazyGroup, load_command
 from headrace.config import Section, Settings, StageSettings, format_duration
 from headrace.config.validation import is_secret, section_models, variable_name
-from headrace.families import GROUP, catalogue, families, sections, stages
+from headrace.families import GROUP, catalogue, families, named, sections, stages
 from headrace.observe.metrics import LOOP_METRICS, PREFIX, MetricEntry
 
 HERE = Path(__file__).resolve().parent
@@ -186,9 +186,9 @@ def topics_page() -> str:
     lines = ["# Topics", "", NOTICE, "", *TOPICS_INTRODUCTION.strip().splitlines(), ""]
     lines += ["![Which service writes and reads which topic](topology.svg)", ""]
     for topic in catalogue():
-        writers = [name for name, entry in stages().items() if topic.name in entry.writes]
-        readers = [name for name, entry in stages().items() if topic.name in entry.reads]
-        value = (
+        writers = [name for name, entry in stages().items() if named(topic.name, entry.writes)]
+        readers = [name for name, entry in stages().items() if named(topic.name, entry.reads)]
+        value = ("Avro record of the dataset, or " if topic.framing == "records" else "") + (
             " or ".join(f"Avro `{kind.__name__}`" for kind in topic.values)
             if topic.values
             else {"frames": "chunk frames, msgpack", "original": "original bytes"}[topic.framing]

@@ -123,9 +123,11 @@ def show(
 
     Values that may be personal are masked, bytes of files are shown as length and hash. Exit code 1: there is none.
     """
-    cluster = begin(context).cluster()
+    session = begin(context)
+    cluster = session.cluster()
     selection = _selection(cluster, ids, reason, service, topic, job, item, since, until)
-    topics = {cluster.topic_name(each): each for each in catalogue()}
+    everything = catalogue(datasets=session.settings.datasets.folder)
+    topics = {cluster.topic_name(each): each for each in everything}
     shown = 0
     for letter, raw, state, decision in _standing(cluster, selection, every=bool(ids)):
         value = _letter_object(letter, state, decision) | {
@@ -165,9 +167,11 @@ def redrive(
     Without filters: all that are open. Killed and started again it goes on; what went twice is listed. Exit code 0: all
     that were meant went; 1: Kafka refused some, or it was interrupted; 3: some stay, for the reasons that it gives.
     """
-    cluster = begin(context).cluster()
+    session = begin(context)
+    cluster = session.cluster()
     selection = _selection(cluster, ids, reason, service, topic, job, item, since, until)
-    surveyor = Surveyor(cluster, catalogue(), selection, most_attempts=max_attempts, force=force)
+    topics = catalogue(datasets=session.settings.datasets.folder)
+    surveyor = Surveyor(cluster, topics, selection, most_attempts=max_attempts, force=force)
     outcome = Redriven()
     if dry_run:
         with Progress(cluster) as progress:

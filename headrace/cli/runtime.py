@@ -77,7 +77,7 @@ def cluster_from(settings: Settings) -> Cluster:
         log.info("starting the embedded Kafka", folder=str(settings.state / "broker"))
     broker.start()
     cluster = Cluster(settings.kafka.model_copy(update={"bootstrap": broker.bootstrap}))
-    created = create_missing(cluster, catalogue(), settings.topics)
+    created = create_missing(cluster, catalogue(datasets=settings.datasets.folder), settings.topics)
     if created:
         log.info("topics created", topics=created)
     return cluster
@@ -215,8 +215,8 @@ def _reachable(session: Session, entry: StageEntry, stop: threading.Event) -> Cl
 
     Raises MissingTopic if one of the service's topics does not exist.
     """
-    names = {*entry.reads, *entry.writes}
-    topics = [topic for topic in catalogue() if topic.name in names]
+    everything = catalogue(datasets=session.settings.datasets.folder)
+    topics = [topic for topic in everything if entry.uses(topic.name)]
     while not stop.is_set():
         try:
             cluster = session.cluster()

@@ -10,7 +10,7 @@ import typer
 from headrace.cli.output import print_json, print_table
 from headrace.cli.runtime import Session, begin, embedded_broker
 from headrace.config import format_duration
-from headrace.families import catalogue, families
+from headrace.families import catalogue, families, named
 from headrace.kafka.admin import Change, TopicState, apply, describe, plan
 from headrace.kafka.clients import Cluster
 
@@ -31,10 +31,10 @@ def list_(context: typer.Context, json: Json = False) -> None:
             "key": topic.key,
             "cleanup": topic.cleanup,
             "retention": None if topic.retention is None else format_duration(topic.retention),
-            "writers": [stage.name for stage in stages if topic.name in stage.writes],
-            "readers": [stage.name for stage in stages if topic.name in stage.reads],
+            "writers": [stage.name for stage in stages if named(topic.name, stage.writes)],
+            "readers": [stage.name for stage in stages if named(topic.name, stage.reads)],
         }
-        for topic in catalogue()
+        for topic in catalogue(datasets=settings.datasets.folder)
     ]
     if json:
         print_json(rows)
@@ -57,7 +57,7 @@ def apply_(
     """
     session = begin(context)
     cluster = _cluster(session)
-    changes = plan(cluster, catalogue(), session.settings.topics)
+    changes = plan(cluster, catalogue(datasets=session.settings.datasets.folder), session.settings.topics)
     if not dry_run:
         apply(cluster, changes)
     if json:
@@ -74,8 +74,9 @@ def apply_(
 def describe_(context: typer.Context, json: Json = False) -> None:
     """Show the topics as they are: partitions, replicas, messages, properties. Exit code 1 if one is missing."""
     session = begin(context)
-    found = describe(_cluster(session), catalogue())
-    wanted = [topic.name for topic in catalogue()]
+    topics = catalogue(datasets=session.settings.datasets.folder)
+    found = describe(_cluster(session), topics)
+    wanted = [topic.name for topic in topics]
     absent = [session.settings.kafka.prefix + name for name in wanted if name not in found]
     if json:
         print_json({"topics": [_state(found[name]) for name in wanted if name in found], "missing": absent})

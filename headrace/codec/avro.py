@@ -69,6 +69,11 @@ def schema_fingerprint(schema: Any) -> bytes:
     return bytes.fromhex(str(fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO")))
 
 
+def marks_of(kind: type[Event]) -> frozenset[bytes]:
+    """The fingerprints of all shipped schemas of an event."""
+    return frozenset(mark for mark, (name, _) in _schemas().writers.items() if name == kind.__name__)
+
+
 def _plain(schema: Any) -> Any:
     if isinstance(schema, dict):
         return {name: _plain(value) for name, value in schema.items() if name != "logicalType"}

@@ -77,6 +77,12 @@ class TopicSettings(Section):
     retention_size: Size | None = Field(None, description="Bytes kept in each partition; default: the catalogue's.")
 
 
+class DatasetsSettings(Section):
+    """Datasets of your own, beside those that are shipped: see the how-to "add a CSV feed"."""
+
+    folder: Path | None = Field(None, description="Folder of declarations, one NAME.toml a dataset.")
+
+
 class LogSettings(Section):
     """What services write to standard error."""
 
@@ -153,5 +159,6 @@ class Settings(Section):
     log: LogSettings = LogSettings()
     up: UpSettings = UpSettings()
     services: ServicesSettings = ServicesSettings()
+    datasets: DatasetsSettings = DatasetsSettings()
     topics: dict[str, TopicSettings] = Field({}, description="Per topic: how long and how much of it is kept.")
     state: Path = Field(default_factory=default_state, description="Folder for what must last on this machine.")

@@ -8,6 +8,7 @@ from headrace import deadletter
 from headrace.chunks import frames
 from headrace.chunks.frames import Frame
 from headrace.codec import avro
+from headrace.codec.records import decode_record
 from headrace.events import Event
 from headrace.kafka.raw import RawMessage
 from headrace.keys import Key, decode_key
@@ -61,6 +62,8 @@ def decode_value(topic: Topic, value: bytes) -> Frame | Event:
 
     Raises PoisonError if there is none in it.
     """
+    if topic.framing == "records":
+        return decode_record(value, topic.schemas)
     return avro.decode_one_of(value, topic.values) if topic.values else frames.decode(value)
 
 

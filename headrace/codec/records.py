@@ -1,0 +1,100 @@
+"""Records on the wire: what a reader can tell without their schema, and the fields when it wants them.
+
+The first fields of every record are the same, so file and line are read without decoding the rest; `body` is what a
+record says apart from where it came from, which is what two dumps are compared by. Source: design section 9.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import fastavro
+
+from headrace.codec.avro import HEADER_BYTES, MARKER, MalformedEvent, UnknownSchema, decode, marks_of
+from headrace.events import EndMarker, Event
+
+_ID_BYTES = 16
+
+
+class Record(Event, frozen=True, kw_only=True):
+    """One record of a dataset: `line` of `file`, under `job`; `body` holds the dataset's fields, still encoded.
+
+    `schema` is the fingerprint of the schema that it was written with.
+    """
+
+    job: str | None
+    file: bytes
+    line: int
+    body: bytes
+    schema: bytes
+
+    def fields(self, schemas: Mapping[bytes, Any]) -> dict[str, Any]:
+        """The dataset's fields.
+
+        Parameters:
+            schemas: of the dataset, as parsed by fastavro, by fingerprint.
+
+        Raises UnknownSchema or MalformedEvent.
+        """
+        schema = schemas.get(self.schema)
+        if schema is None:
+            raise UnknownSchema(fingerprint=self.schema.hex())
+        # The fields before the body are the same in all; written anew, the shortest way, they cost nothing to read.
+        body = io.BytesIO(b"\x00" + bytes(_ID_BYTES) + b"\x00" + self.body)
+        try:
+            record = fastavro.schemaless_reader(body, schema, None)
+        except (EOFError, ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError) as error:
+            raise MalformedEvent(event="record", problem=type(error).__name__) from error
+        if not isinstance(record, dict):
+            raise MalformedEvent(event="record", problem="it is none")
+        return {name: value for name, value in record.items() if name not in ("job", "file", "line")}
+
+
+def decode_record(raw: bytes, schemas: tuple[bytes, ...]) -> Record | EndMarker:
+    """What is in a message of a dataset's topic: a record, or the end of a file.
+
+    Parameters:
+        schemas: fingerprints that records of the dataset may have.
+
+    Raises UnknownSchema for another one, MalformedEvent for anything else that is wrong.
+    """
+    if len(raw) < HEADER_BYTES or raw[:2] != MARKER:
+        raise MalformedEvent(event="record", problem="the single-object header is missing")
+    mark = raw[2:HEADER_BYTES]
+    if mark not in schemas:
+        if mark in marks_of(EndMarker):
+            return decode(raw, EndMarker)
+        raise UnknownSchema(fingerprint=mark.hex())
+    try:
+        job, position = None, HEADER_BYTES + 1
+        branch = raw[HEADER_BYTES]
+        if branch == 2:
+            length, position = _long(raw, position)
+            if length < 0 or position + length > len(raw):
+                raise IndexError
+            job = raw[position : position + length].decode()
+            position += length
+        elif branch != 0:
+            raise ValueError("branch")
+        file = raw[position : position + _ID_BYTES]
+        if len(file) < _ID_BYTES:
+            raise IndexError
+        line, position = _long(raw, position + _ID_BYTES)
+    except (IndexError, ValueError) as error:
+        raise MalformedEvent(event="record", problem=type(error).__name__) from error
+    return Record(job=job, file=file, line=line, body=raw[position:], schema=mark)
+
+
+def _long(raw: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = raw[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return (value >> 1) ^ -(value & 1), position
+        shift += 7
+        if shift > 63:
+            raise ValueError("too long")
