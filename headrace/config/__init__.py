@@ -51,8 +51,9 @@ def sources(file: Path | None = None) -> Sources:
     """Everything that is set on this machine; sections that no installed family knows are refused."""
     from headrace.families import families  # the families' settings import this module
 
-    entries = [entry for family in families() for entry in (*family.stages, *family.sections)]
-    return Sources.read(file, known=[entry.name for entry in entries])
+    stages = [stage.name for family in families() for stage in family.stages]
+    shared = [section.name for family in families() for section in family.sections]
+    return Sources.read(file, known=[*stages, *shared])
 
 
 def load(file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
