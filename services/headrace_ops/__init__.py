@@ -1,4 +1,4 @@
-"""Operations: the ledger keeps the books of jobs."""
+"""Operations: the ledger keeps the books of jobs, alarms tell of trouble."""
 
 from __future__ import annotations
 
@@ -15,6 +15,14 @@ family = Family(
             metrics="headrace_ops.ledger.service:METRICS",
             reads=("files", "upload-acks"),
             writes=("jobs",),
+        ),
+        StageEntry(
+            name="alarms",
+            purpose="tells what an operator must look at",
+            settings="headrace_ops.alarms.settings:AlarmsSettings",
+            factory="headrace_ops.alarms.service:service",
+            metrics="headrace_ops.alarms.service:METRICS",
+            reads=("files", "upload-acks", "jobs"),
         ),
     ),
 )

@@ -1,0 +1,1 @@
+"""Alarms: what an operator must look at, told once when it begins and once when it ends."""

@@ -1,0 +1,142 @@
+"""The alarms on real Kafka: raised and ended once each, on the log, as a metric and over HTTP."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import confluent_kafka
+import pytest
+from pydantic import SecretStr
+from structlog.testing import capture_logs
+
+from headrace.codec import avro
+from headrace.config import Settings, TopicSettings
+from headrace.events import Covers, UploadAck
+from headrace.kafka.clients import Cluster
+from headrace.keys import encode_key
+from headrace.observe.health import Health
+from headrace.observe.metrics import Metrics
+from headrace.topics import CHUNKS, UPLOAD_ACKS
+from headrace_ops.alarms.service import METRICS, AlarmsService
+from headrace_ops.alarms.settings import AlarmsSettings, SourceRule
+from tests.support.feeding import FedFile, Feeder
+from tests.support.receiving import receiving
+from tests.support.running import new_cluster
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.kafka
+
+
+class Running:
+    def __init__(self, cluster: Cluster, tmp_path: Path, topics: dict[str, TopicSettings] | None = None, **own: Any):
+        self.metrics = Metrics(METRICS)
+        settings = AlarmsSettings(check_every=timedelta(milliseconds=100), disk_free=0, **own)
+        shared = Settings(state=tmp_path, topics=topics or {})
+        self.stopping = threading.Event()
+        self.service = AlarmsService(settings, shared, cluster, Health(), self.metrics)
+        self.thread = threading.Thread(target=self.service.run, args=(self.stopping,))
+
+    def __enter__(self) -> Running:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopping.set()
+        self.thread.join(10)
+        assert not self.thread.is_alive()
+
+    def gauge(self, kind: str, about: str) -> float | None:
+        return self.metrics.registry.get_sample_value("headrace_alarm", {"alarm": kind, "about": about})
+
+    @property
+    def looked(self) -> bool:
+        return bool(self.metrics.registry.get_sample_value("headrace_alarms_checked"))
+
+
+def settle(feeder: Feeder, cluster: Cluster, file: FedFile, outcome: Any) -> None:
+    group = f"{cluster.settings.prefix}assembler.test"
+    partition = feeder.partition(file)
+    ack = UploadAck(
+        group=group, item=file.item, file=file.file, partition=partition, first=0, last=0,
+        covers=[Covers(outcome=outcome, code="hash-mismatch")], at=time.time_ns() // 1000,
+    )  # fmt: skip
+    feeder.raw(UPLOAD_ACKS, avro.encode(ack), encode_key((file.path_id.hex(), group, file.item)), partition)
+    feeder.flush()
+
+
+def test_a_silent_source_is_told_of_once_on_the_log_as_metric_and_over_http_and_so_is_its_end(broker, prefix, tmp_path):
+    cluster = new_cluster(broker.bootstrap, prefix)
+    with (
+        receiving(503) as receiver,
+        capture_logs() as logs,
+        Running(
+            cluster, tmp_path, sources={"lab": SourceRule(silent_for=timedelta(hours=1))},
+            webhook=SecretStr(receiver.url),
+        ) as alarms,
+    ):  # fmt: skip
+        wait_until(lambda: alarms.gauge("silent-source", "lab") == 1)
+        feeder = Feeder(cluster)
+        file = FedFile(b"personal-name.csv", b"x", source="lab")
+        feeder.send(file, file.whole())
+        feeder.announce(file)
+        feeder.flush()
+        wait_until(lambda: alarms.gauge("silent-source", "lab") == 0)
+        wait_until(lambda: [body["event"] for body in receiver.bodies] == ["raised", "cleared"])
+    told = [entry for entry in logs if entry["event"] in ("alarm", "alarm ended")]
+    assert [entry["event"] for entry in told] == ["alarm", "alarm ended"]
+    assert receiver.url not in str(logs)
+    assert "personal" not in str(logs) + str(receiver.bodies)
+
+
+def test_a_file_that_failed_for_good_and_dead_letters_are_told_of_until_they_are_made_good(broker, prefix, tmp_path):
+    cluster = new_cluster(broker.bootstrap, prefix)
+    group = f"{prefix}assembler.test"
+    feeder = Feeder(cluster)
+    bad, dead = FedFile(b"bad", b"x"), FedFile(b"dead", b"x")
+    settle(feeder, cluster, bad, "failed")
+    settle(feeder, cluster, dead, "dead_lettered")
+    window = timedelta(seconds=3)
+    with Running(cluster, tmp_path, failed_after=timedelta(0), dead_letter_window=window) as alarms:
+        wait_until(lambda: alarms.gauge("file-failed", group) == 1)
+        wait_until(lambda: alarms.looked)
+        settle(feeder, cluster, dead, "dead_lettered")
+        wait_until(lambda: alarms.gauge("dead-letters", group) == 1)
+        settle(feeder, cluster, bad, "delivered")
+        wait_until(lambda: alarms.gauge("file-failed", group) == 0)
+        wait_until(lambda: alarms.gauge("dead-letters", group) == 0)
+
+
+def test_a_group_that_still_needs_what_will_soon_expire_is_told_of(broker, prefix, tmp_path):
+    cluster = new_cluster(broker.bootstrap, prefix)
+    group = f"{prefix}assembler.test"
+    feeder = Feeder(cluster)
+    file = FedFile(b"late", b"x" * 9)
+    feeder.send(file, file.whole())
+    feeder.flush()
+    consumer = cluster.consumer(group)
+    place = _place(cluster, feeder.partition(file))
+    consumer.commit(offsets=[place(0, "pos=1 rcp=0")], asynchronous=False)
+    topics = {"chunks": TopicSettings(retention=timedelta(seconds=2))}
+    with Running(cluster, tmp_path, topics=topics) as alarms:
+        wait_until(lambda: alarms.gauge("retention", f"{group} chunks") == 1)
+        consumer.commit(offsets=[place(1, "pos=1 rcp=0")], asynchronous=False)
+        wait_until(lambda: alarms.gauge("retention", f"{group} chunks") == 0)
+    consumer.close()
+
+
+def _place(cluster: Cluster, partition: int) -> Any:
+    return lambda offset, metadata: confluent_kafka.TopicPartition(
+        cluster.topic_name(CHUNKS), partition, offset, metadata=metadata
+    )
+
+
+def test_alarms_have_no_consumer_group(broker, prefix, tmp_path):
+    cluster = new_cluster(broker.bootstrap, prefix)
+    with Running(cluster, tmp_path) as alarms:
+        wait_until(lambda: alarms.looked)
+        listed = cluster.admin().list_consumer_groups(request_timeout=10).result()
+        assert not [each.group_id for each in listed.valid if each.group_id.startswith(prefix)]
