@@ -288,12 +288,29 @@ def _await(cluster: Cluster, answers: Mapping[Any, Future[Any]], action: str, to
         _result(cluster, future, action, topic)
 
 
+# What a broker answers that has just started and does not know its partitions yet; the client does not call it
+# retriable. Seen after a kill.
+_STARTING = frozenset(
+    {
+        confluent_kafka.KafkaError.UNKNOWN_LEADER_EPOCH,
+        confluent_kafka.KafkaError.FENCED_LEADER_EPOCH,
+        confluent_kafka.KafkaError.NOT_LEADER_FOR_PARTITION,
+        confluent_kafka.KafkaError.LEADER_NOT_AVAILABLE,
+    }
+)
+
+
+def _passes(error: confluent_kafka.KafkaError) -> bool:
+    """Whether it may be different in a moment; the client's own errors, all below 0, are those of connections."""
+    return error.retriable() or error.code() < 0 or error.code() in _STARTING
+
+
 def _result(cluster: Cluster, future: Future[Any], action: str, topic: str) -> Any:
     try:
         return future.result(ADMIN_SECONDS + 5)
     except (confluent_kafka.KafkaException, TimeoutError) as failure:
         error = failure.args[0] if failure.args else None
-        if isinstance(error, confluent_kafka.KafkaError) and not error.retriable() and error.code() > 0:
+        if isinstance(error, confluent_kafka.KafkaError) and not _passes(error):
             problem = error.str().rstrip(".")
             raise AdminRefused(
                 bootstrap=cluster.bootstrap, action=action, topic=topic, problem=problem, code=error.code()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,19 @@ from headrace.broker import EmbeddedBroker
 from headrace.sandbox.s3 import S3Server
 from tests.support.chaos import Plant
 from tests.support.running import new_cluster
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the seed and the ends of the services' logs with a failure."""
+    report = yield
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            if isinstance(value, Plant):
+                report.sections.append((f"seed {value.seed}", value.tails()))
+    return report
 
 
 @pytest.fixture

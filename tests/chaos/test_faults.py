@@ -40,7 +40,7 @@ def test_a_broker_that_is_killed_and_comes_back_is_waited_for(fragile_plant: Pla
     for number in range(2):
         plant.drop(f"large/{number}", 20 * MEGABYTE)
         plant.drop_small(10)
-        seen = plant.chunk_messages()
+        seen = wait_until(plant.chunk_messages, within=20)
         wait_until(lambda seen=seen: plant.chunk_messages() > seen, within=20)
         own_broker.kill()
         plant.drop_small(5)

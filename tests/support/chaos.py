@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from headrace.errors import TransientError
 from headrace.kafka.admin import describe
 from headrace.kafka.clients import Cluster
 from headrace.keys import partition_of
@@ -117,6 +118,10 @@ class Plant:
             if words is not None:
                 self._say(f"{name} ended by itself: {words[:300]}")
 
+    def tails(self) -> str:
+        """The ends of all logs."""
+        return "\n".join(f"== {name}\n{service.tail()}" for name, service in self.services.items())
+
     @property
     def kills(self) -> int:
         """Processes killed so far."""
@@ -160,16 +165,24 @@ class Plant:
     def books(self) -> tuple[Outcome, list[Account]]:
         """The books as they stand."""
         outcome = Outcome()
-        return outcome, [account for account, _ in Verification(self.cluster).run(outcome)]
+        try:
+            return outcome, [account for account, _ in Verification(self.cluster).run(outcome)]
+        except TransientError as error:
+            raise AssertionError(str(error)) from error
 
     def received(self) -> int:
-        """How many versions are delivered, over all groups."""
+        """How many versions are delivered, over all groups; fails if a service has ended by itself."""
+        for service in self.services.values():
+            service.check()
         outcome, _ = self.books()
         return sum(book.counts["delivered"] for book in outcome.totals.books.values())
 
     def chunk_messages(self) -> int:
-        """How many messages the chunks topic holds."""
-        return describe(self.cluster, [CHUNKS])[CHUNKS.name].messages
+        """How many messages the chunks topic holds; fails while Kafka does not answer."""
+        try:
+            return describe(self.cluster, [CHUNKS])[CHUNKS.name].messages
+        except TransientError as error:
+            raise AssertionError(str(error)) from error
 
     def partition(self, path_id: str) -> int:
         """The partition of a path, by its id in hexadecimal digits."""
@@ -223,11 +236,7 @@ class Plant:
             partials: which names below a tree's `.headrace` may be left.
             expired: paths that are delivered and whose frames are no longer on the log, so that no oracle sees them.
         """
-        try:
-            wait_until(lambda: self.balanced(exit_codes), within=within, every=0.3)
-        except AssertionError as error:
-            tails = "\n".join(f"== {name}\n{service.tail()}" for name, service in self.services.items())
-            raise AssertionError(f"seed {self.seed}: {error}\n{tails}") from None
+        wait_until(lambda: self.balanced(exit_codes), within=within, every=0.3)
         for service in self.services.values():
             service.stop()
         truth = oracle.rebuild(self.cluster.bootstrap, self.cluster.settings.prefix, self.folder)
@@ -236,7 +245,7 @@ class Plant:
         code, summary = self.verify("--json")
         if code not in exit_codes:
             wrong.append(f"verify ends with {code}: {summary.get('verdict')}")
-        assert not wrong, f"seed {self.seed}:\n" + "\n".join(wrong)
+        assert not wrong, "\n".join(wrong)
         self._say(
             f"seed {self.seed}: {self.kills} kills, {sum(s.revivals for s in self.services.values())} revivals, "
             f"{self.files_written} files written, {self.bytes_written / MEGABYTE:.1f} MB, "
