@@ -29,6 +29,7 @@ OWN_COMMANDS = (
     CommandEntry("dlq", "headrace.cli.dlq:app", "List, show, re-drive and discard dead letters."),
     CommandEntry("jobs", "headrace.cli.jobs:app", "List, show, follow and stop jobs."),
     CommandEntry("topics", "headrace.cli.topics:app", "List, create and describe topics."),
+    CommandEntry("dataset", "headrace.cli.dataset:app", "List, show and try out the datasets that are declared."),
     CommandEntry("sandbox", "headrace.cli.sandbox:app", "Run stand-ins for outside systems, and make data for them."),
     CommandEntry("config", "headrace.cli.config:app", "Show and check the settings."),
     CommandEntry("broker", "headrace.cli.broker:app", "Run Apache Kafka on this machine, without a cluster."),

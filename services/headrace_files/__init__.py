@@ -38,6 +38,16 @@ family = Family(
             reads=("chunks",),
             writes=("upload-acks", "dead-letters"),
         ),
+        StageEntry(
+            name="csv_fanout",
+            purpose="turns files of declared datasets into records",
+            settings="headrace_files.csv_fanout.settings:CsvFanoutSettings",
+            factory="headrace_files.csv_fanout.service:service",
+            check="headrace_files.checks:csv_fanout",
+            metrics="headrace_files.csv_fanout.service:METRICS",
+            reads=("chunks",),
+            writes=("upload-acks", "dead-letters", "records.*"),
+        ),
     ),
     commands=(
         CommandEntry(
@@ -51,6 +61,9 @@ family = Family(
         ),
         CommandEntry(
             "archive", "headrace_files.archiver.command:archive", "Store files from Kafka in an object store."
+        ),
+        CommandEntry(
+            "fan-out", "headrace_files.csv_fanout.command:fan_out", "Turn files of declared datasets into records."
         ),
         CommandEntry("demo", "headrace_files.demo.command:demo", "Watch the main job on this machine, from nothing."),
     ),

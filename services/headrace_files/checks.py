@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.checks import Check, attempt, readable_folder, writable_folder
@@ -10,6 +12,7 @@ from headrace.checks import Check, attempt, readable_folder, writable_folder
 if TYPE_CHECKING:
     from headrace_files.archiver.settings import ArchiverSettings
     from headrace_files.assembler.settings import AssemblerSettings
+    from headrace_files.csv_fanout.settings import CsvFanoutSettings
     from headrace_files.directory_source.settings import DirectorySourceSettings
 
 
@@ -21,6 +24,11 @@ def directory_source(settings: DirectorySourceSettings) -> Iterator[Check]:
 def assembler(settings: AssemblerSettings) -> Iterator[Check]:
     """The tree that files are rebuilt in must be writable."""
     yield writable_folder("root", settings.root)
+
+
+def csv_fanout(settings: CsvFanoutSettings) -> Iterator[Check]:
+    """The spool must be writable."""
+    yield writable_folder("spool", settings.spool or Path(tempfile.gettempdir()))
 
 
 def archiver(settings: ArchiverSettings) -> Iterator[Check]:

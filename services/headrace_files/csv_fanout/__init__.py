@@ -1,0 +1,1 @@
+"""Turns files of declared datasets into records."""

@@ -1,0 +1,132 @@
+"""One version of a file of a dataset, while its frames arrive and until its receipt."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from headrace.chunks.frames import DEFAULT_ALGORITHM, Close, Data, Open, Whole, new_hash
+from headrace.chunks.ranges import Ranges
+from headrace.datasets.catalogue import Dataset
+from headrace.stage.contract import Message, Version
+from headrace_files.csv_fanout.spool import LargerThanSpool, Spool
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+READ_BYTES = 1024 * 1024
+
+
+class Arriving:
+    """A file on its way.
+
+    `cancelled` is set when the partition is taken away; whoever works on it must look before it acts.
+
+    Raises SpoolBehind, SpoolUnwell or LargerThanSpool.
+    """
+
+    def __init__(
+        self, first: Message, frame: Open | Whole, file: bytes, dataset: Dataset, spool: Spool, *, anyway: bool
+    ) -> None:
+        self.first = first
+        self.frame = frame
+        self.file = file
+        self.dataset = dataset
+        self.version = Version(frame.ctime_ns, first.order, file)
+        self.last = first.offset
+        self.seen = first.time
+        self.cancelled = False
+        self.close: Close | None = None
+        self._spool = spool
+        self._ranges = Ranges()
+        self._hash: _Hash = new_hash()
+        self._hashed = 0
+        self._content: BinaryIO | None = None
+        self._reserved = len(frame.b) if isinstance(frame, Whole) else frame.size or 0
+        spool.take(self._reserved, anyway=anyway)
+        if isinstance(frame, Whole):
+            self._content = cast("BinaryIO", io.BytesIO(frame.b))
+            self._ranges.add(0, len(frame.b))
+            self.close = Close(v=1, n=1, size=len(frame.b), alg=frame.alg, hash=frame.hash)
+            return
+        try:
+            self._content = spool.open()
+        except OSError as error:
+            spool.give(self._reserved)
+            raise spool.failure(error) from error
+
+    @property
+    def item(self) -> str:
+        """The file id in hex."""
+        return self.first.item
+
+    @property
+    def size(self) -> int:
+        """Bytes that are here."""
+        return self._ranges.size
+
+    @property
+    def content(self) -> BinaryIO:
+        """The bytes, as far as they are here."""
+        if self._content is None:
+            raise ValueError("a file that was forgotten has no content")
+        return self._content
+
+    @property
+    def complete(self) -> bool:
+        """Whether exactly the bytes are here that the close frame counts."""
+        return self.close is not None and self.close.size is not None and self._ranges.whole(self.close.size)
+
+    @property
+    def too_much(self) -> bool:
+        """Whether more bytes are here than the close frame counts."""
+        return self.close is not None and self._ranges.size > (self.close.size or 0)
+
+    def touch(self, message: Message) -> None:
+        """A frame of the file was met."""
+        self.last = max(self.last, message.offset)
+        self.seen = max(self.seen, message.time)
+
+    def add(self, frame: Data) -> None:
+        """Put the frame's bytes in their place. The same frame may be given again.
+
+        Raises SpoolUnwell, LargerThanSpool.
+        """
+        end = frame.off + len(frame.b)
+        if end > self._spool.limit:
+            raise LargerThanSpool(limit=self._spool.limit)
+        handle = self.content.fileno()
+        try:
+            written = 0
+            while written < len(frame.b):
+                written += os.pwrite(handle, frame.b[written:], frame.off + written)
+        except OSError as error:
+            raise self._spool.failure(error) from error
+        if self._ranges.add(frame.off, end) and frame.off == self._hashed:
+            self._hash.update(frame.b)
+            self._hashed = end
+        if self._ranges.size > self._reserved:
+            # Its sender did not know how long it would become.
+            self._spool.take(self._ranges.size - self._reserved, anyway=True)
+            self._reserved = self._ranges.size
+
+    def digest(self) -> bytes:
+        """The hash over the whole file by the close frame's algorithm."""
+        close = self.close
+        if close is None or close.alg is None or close.size is None:
+            raise ValueError("a file without its close frame has no hash yet")
+        if close.alg == DEFAULT_ALGORITHM and self._hashed == close.size and isinstance(self.frame, Open):
+            return self._hash.digest()
+        running = new_hash(close.alg)
+        self.content.seek(0)
+        while block := self.content.read(READ_BYTES):
+            running.update(block)
+        return running.digest()
+
+    def forget(self) -> None:
+        """Give its place in the spool back; a second time does nothing."""
+        if self._content is not None:
+            self._content.close()
+            self._content = None
+            self._spool.give(self._reserved)
