@@ -18,7 +18,7 @@ from headrace.stage.decoding import file_of
 from headrace_files.assembler.building import Building, Partials
 from headrace_files.assembler.paths import parts
 from headrace_files.assembler.settings import AssemblerSettings
-from headrace_files.assembler.settling import Settled, Settler
+from headrace_files.assembler.settling import LeaseLost, Settled, Settler
 from headrace_files.assembler.tree import DiskUnwell, Tree
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class Assembler(Stage):
         self._log_time: dict[Partition, int] = {}
         self._heard: dict[Partition, float] = {}
         self._next_cleaning = 0.0
+        self._acting = False
 
     def setup(self, context: Context) -> None:
         """Start the thread that makes files durable."""
@@ -70,6 +71,7 @@ class Assembler(Stage):
         """Write the bytes of each frame in their place, and pass on files that are finished."""
         if self._settler.full:
             raise DiskBehind(waiting=len(self._settling))
+        self._acting = self._context.may_act()
         for message in batch:
             self._log_time[message.partition] = max(message.time, self._log_time.get(message.partition, 0))
             self._heard[message.partition] = time.monotonic()
@@ -120,22 +122,28 @@ class Assembler(Stage):
     def _frame(self, message: Message) -> None:
         frame = message.value
         settling = self._settling.get(message.item)
-        if settling is not None:
+        if settling is not None and settling.first.key == message.key:
             # Sent again while it is being made durable: as good as what is here, so its receipt covers this too.
             settling.touch(message)
             return
         building = self._files.get(message.item)
         if isinstance(frame, Open | Whole):
             if building is not None:
+                if building.first.key != message.key:
+                    raise WrongKey(problem="its file id is that of another path")
                 building.touch(message)
             else:
                 self._begin(message, frame)
             return
-        if building is None:
+        if building is None or building.first.key != message.key:
+            # The second is a forgery: a file id under another path.
             self._context.orphan(message)
             return
         building.touch(message)
         if isinstance(frame, Data):
+            # It slept in the middle of the batch, and another may have finished the file: it would get a new mtime.
+            if self._acting and not self._context.may_act():
+                raise LeaseLost
             self._partials.write(building, frame)
         elif isinstance(frame, Close):
             if frame.abort is not None:

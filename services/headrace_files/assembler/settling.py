@@ -38,6 +38,7 @@ class LeaseLost(TransientError):
 
     code = "lease-lost"
     default_retry_after = 0.1
+    steady = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,8 @@ class Settler:
             for index, (building, newest) in enumerate(batch):
                 if building.cancelled:
                     continue
+                if not self._may_act_again(building):
+                    continue
                 verified = self._verify(building)
                 if building.named:
                     ready.append((index, building, newest, verified))
@@ -238,14 +241,20 @@ class Settler:
             raise self._tree.failure(error) from error
         return handle
 
+    def _may_act_again(self, building: Building) -> bool:
+        """Wait until the zombie guard lets us; False if the file is no longer ours to touch."""
+        while not self._may_act():
+            if building.cancelled or self._stopping:
+                return False
+            time.sleep(GUARD_SECONDS)
+        return True
+
     def _name(self, building: Building, newest: Version | None, verified: Settled) -> Settled | None:
         """Rename, unless a newer version has the name, or the partition was taken away."""
         if building.named:
             return verified
-        while not self._may_act():
-            if building.cancelled or self._stopping:
-                return None
-            time.sleep(GUARD_SECONDS)
+        if not self._may_act_again(building):
+            return None
         path = building.first.key[0].encode()
         with self._naming:
             if building.cancelled:
