@@ -22,6 +22,7 @@ from headrace.events import Covers, FileEvent, Outcome, UploadAck
 from headrace.kafka.admin import create_missing
 from headrace.kafka.clients import Cluster
 from headrace.keys import encode_key, file_id, partition_of, path_id
+from headrace.sandbox.s3 import S3Server
 from headrace.topics import CHUNKS, FILES, SPINE, UPLOAD_ACKS
 
 pytestmark = pytest.mark.kafka
@@ -379,3 +380,26 @@ class TestDeep:
         files = [json.loads(line) for line in output.splitlines()][:-1]
         assert code == 0
         assert sorted(file["groups"][group]["destination"] for file in files) == ["intact", "replaced"]
+
+    @pytest.mark.s3
+    def test_objects_are_read_again_where_a_store_is_named(
+        self, log: Log, verify: Verify, s3: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lake = log.group("archiver.lake")
+        client = s3.client()
+        for key in ("good?#%25", "changed", "lost"):
+            client.put_object(Bucket=bucket, Key=key, Body=CONTENT)
+            log.received(log.sent(key.encode()), lake, where=f"s3://{bucket}/{key}")
+        code, output = verify("--deep")
+        assert code == 0
+        assert "no settings here name its store" in output
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.access_key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.secret_key)
+        assert verify("--deep", "--endpoint", s3.endpoint)[0] == 0
+        client.put_object(Bucket=bucket, Key="changed", Body=b"something else")
+        client.delete_object(Bucket=bucket, Key="lost")
+        code, output = verify("--deep", "--endpoint", s3.endpoint, "--json")
+        files, _ = objects(output)
+        assert code == 1
+        found = {name: file["groups"][lake]["destination"] for name, file in files.items()}
+        assert found == {"good?#%25": "intact", "changed": "differs", "lost": "gone"}
