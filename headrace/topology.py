@@ -6,7 +6,7 @@ It is drawn for light and dark pages alike. Source: design section 2, `topics`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
@@ -51,9 +51,15 @@ class _Box:
         return (self.x if side == "left" else self.x + self.width), y
 
 
-def draw(families: Iterable[Family]) -> str:
-    """The SVG text; the same families give the same text."""
+def draw(families: Iterable[Family], live: Mapping[str, str] | None = None, *, styled: bool = True) -> str:
+    """The SVG text; the same families give the same text.
+
+    Parameters:
+        live: by name of a service or topic, a few words on how it is now.
+        styled: with its style sheet inside; a page whose policy forbids that brings its own, for the same classes.
+    """
     families = tuple(families)
+    live = live or {}
     topics = _used(families)
     stages = [stage for family in families for stage in family.stages]
     names = [topic.name for topic in topics]
@@ -68,16 +74,16 @@ def draw(families: Iterable[Family]) -> str:
     parts = [*_arrows(writers, left, "right", topics, center, "left")]
     parts += _arrows(readers, right, "left", topics, center, "right")
     for stage, box in zip([*writers, *readers], [*left, *right], strict=True):
-        parts.append(_box(box, "service", stage.name, stage.purpose))
+        parts.append(_box(box, "service", stage.name, stage.purpose, live.get(stage.name)))
     for topic, box in zip(topics, center, strict=True):
-        parts.append(_box(box, "topic", topic.name, topic.purpose))
+        parts.append(_box(box, "topic", topic.name, topic.purpose, live.get(topic.name)))
     for title, x in (("services", MARGIN), ("topics", middle), ("services", WIDTH - MARGIN - SERVICE_WIDTH)):
         parts.append(f'<text class="title" x="{x:g}" y="{MARGIN + 16}">{title}</text>')
     parts += [
         _legend("write", "writes", MARGIN, height - MARGIN),
         _legend("read", "reads", MARGIN + 110, height - MARGIN),
     ]
-    return "\n".join([_head(height), *parts, "</svg>", ""])
+    return "\n".join([_head(height, styled=styled), *parts, "</svg>", ""])
 
 
 def _used(families: Sequence[Family]) -> list[Topic]:
@@ -138,17 +144,18 @@ def _legend(kind: str, text: str, x: float, y: float) -> str:
     return _arrow((x, y), (x + 36, y), kind) + f'<text class="note" x="{x + 46:g}" y="{y + 4:g}">{text}</text>'
 
 
-def _box(box: _Box, kind: str, name: str, note: str) -> str:
-    lines = _wrapped(note, CHARACTERS if kind == "topic" else CHARACTERS - 5)
-    first = box.y + (BOX_HEIGHT - 13 * len(lines) - 16) / 2 + 14
+def _box(box: _Box, kind: str, name: str, note: str, live: str | None) -> str:
+    lines = _wrapped(note, CHARACTERS if kind == "topic" else CHARACTERS - 5, 3 if live is None else 2)
+    notes = [("note", line) for line in lines] + ([] if live is None else [("live", live)])
+    first = box.y + (BOX_HEIGHT - 13 * len(notes) - 16) / 2 + 14
     texts = [f'<text class="name" x="{box.x + 12:g}" y="{first:g}">{escape(name)}</text>']
-    for index, line in enumerate(lines):
-        texts.append(f'<text class="note" x="{box.x + 12:g}" y="{first + 16 + 13 * index:g}">{escape(line)}</text>')
+    for index, (style, line) in enumerate(notes):
+        texts.append(f'<text class="{style}" x="{box.x + 12:g}" y="{first + 16 + 13 * index:g}">{escape(line)}</text>')
     frame = f'<rect class="{kind}" x="{box.x:g}" y="{box.y:g}" width="{box.width:g}" height="{BOX_HEIGHT}" rx="8"/>'
     return frame + "".join(texts)
 
 
-def _wrapped(text: str, characters: int, most: int = 3) -> list[str]:
+def _wrapped(text: str, characters: int, most: int) -> list[str]:
     """At most `most` lines; what does not fit is left out."""
     lines = [""]
     for word in text.split():
@@ -161,14 +168,15 @@ def _wrapped(text: str, characters: int, most: int = 3) -> list[str]:
     return lines
 
 
-def _head(height: float) -> str:
+def _head(height: float, *, styled: bool) -> str:
     markers = "".join(
         f'<marker id="{kind}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         f'<path class="{kind}-head" d="M0 0L8 4L0 8z"/></marker>'
         for kind in ("write", "read")
     )
+    style = f"<style>{_STYLE}</style>\n" if styled else ""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" role="img" '
-        f'aria-label="Which service writes and reads which topic">\n<style>{_STYLE}</style>\n<defs>{markers}</defs>\n'
+        f'aria-label="Which service writes and reads which topic">\n{style}<defs>{markers}</defs>\n'
         f'<rect class="page" width="{WIDTH}" height="{height:g}" rx="12"/>'
     )

@@ -1,8 +1,8 @@
-"""Operations: the ledger keeps the books of jobs, alarms tell of trouble."""
+"""Operations: the ledger keeps the books of jobs, alarms tell of trouble, the console shows it."""
 
 from __future__ import annotations
 
-from headrace.families import Family, StageEntry
+from headrace.families import CommandEntry, Family, StageEntry
 
 family = Family(
     name="ops",
@@ -24,5 +24,14 @@ family = Family(
             metrics="headrace_ops.alarms.service:METRICS",
             reads=("files", "upload-acks", "jobs"),
         ),
+        StageEntry(
+            name="console",
+            purpose="shows pages to watch with, and re-drives dead letters",
+            settings="headrace_ops.console.settings:ConsoleSettings",
+            factory="headrace_ops.console.service:service",
+            reads=("files", "upload-acks", "jobs", "dead-letters"),
+            writes=("upload-acks",),
+        ),
     ),
+    commands=(CommandEntry("console", "headrace_ops.console.command:console", "Serve pages to watch Headrace with."),),
 )

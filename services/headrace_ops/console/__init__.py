@@ -1,0 +1,1 @@
+"""The console: pages to watch Headrace with, and to re-drive what failed."""
