@@ -28,6 +28,8 @@ class FedFile:
     ctime_ns: int | None = None
     attempt: int = 0
     inode: int = field(default_factory=lambda: next(_inodes))
+    dataset: str | None = None
+    job: str | None = None
 
     @property
     def path_id(self) -> bytes:
@@ -50,6 +52,7 @@ class FedFile:
             frames.Open(
                 v=1, source=self.source, path=self.path, chunk=self.chunk, mtime_ns=self.mtime_ns,
                 ctime_ns=self.ctime_ns, attempt=self.attempt, size=len(self.content), mode=0o644,
+                dataset=self.dataset, job=self.job,
             )
         )  # fmt: skip
 
@@ -73,7 +76,8 @@ class FedFile:
         return frames.encode(
             frames.Whole(
                 v=1, source=self.source, path=self.path, chunk=self.chunk, mtime_ns=self.mtime_ns,
-                ctime_ns=self.ctime_ns, attempt=self.attempt, size=len(self.content), mode=0o644, alg="sha256",
+                ctime_ns=self.ctime_ns, attempt=self.attempt, size=len(self.content), mode=0o644,
+                dataset=self.dataset, job=self.job, alg="sha256",
                 hash=hashlib.sha256(self.content).digest(), b=memoryview(self.content),
             )
         )  # fmt: skip

@@ -51,9 +51,14 @@ def messages(bootstrap: str, topic: str) -> Iterator[Message]:
         consumer.close()
 
 
+def schema_named(name: str) -> Any:
+    """The schema of an event, from its file."""
+    return json.loads((SCHEMAS / f"{name}.avsc").read_text())
+
+
 def avro_records(bootstrap: str, topic: str, schema_name: str) -> Iterator[dict[str, Any]]:
     """Every event of a topic as plain values; what is no such event is left out."""
-    schema = fastavro.parse_schema(json.loads((SCHEMAS / f"{schema_name}.avsc").read_text()))
+    schema = fastavro.parse_schema(schema_named(schema_name))
     for message in messages(bootstrap, topic):
         body = BytesIO((message.value() or b"")[SINGLE_OBJECT_HEADER:])
         try:

@@ -180,14 +180,9 @@ class CsvFanout(Stage):
             raise WrongKey(problem="it has not the form path id / file id")
         if path_id(frame.source, frame.path).hex() != message.path:
             raise WrongKey(problem="its path id is not that of source and path")
-        try:
-            dataset = self._dataset(name)
-            # What a full spool holds of this partition's files can only come free if their frames are read on.
-            anyway = any(each.first.partition == message.partition for each in self._files.values())
-            arriving = Arriving(message, frame, file, dataset, self._spool, anyway=anyway)
-        except PermanentError as error:
-            self._context.dead_letter(message, error)
-            return
+        # What a full spool holds of this partition's files can only come free if their frames are read on.
+        anyway = any(each.first.partition == message.partition for each in self._files.values())
+        arriving = Arriving(message, frame, file, self._dataset(name), self._spool, anyway=anyway)
         self._context.open(message.item, message)
         self._files[message.item] = arriving
         self._progress(arriving)
