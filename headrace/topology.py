@@ -150,7 +150,8 @@ def _box(box: _Box, kind: str, name: str, note: str, live: str | None) -> str:
     first = box.y + (BOX_HEIGHT - 13 * len(notes) - 16) / 2 + 14
     texts = [f'<text class="name" x="{box.x + 12:g}" y="{first:g}">{escape(name)}</text>']
     for index, (style, line) in enumerate(notes):
-        texts.append(f'<text class="{style}" x="{box.x + 12:g}" y="{first + 16 + 13 * index:g}">{escape(line)}</text>')
+        y = first + 16 + 13 * index + (3 if style == "live" else 0)
+        texts.append(f'<text class="{style}" x="{box.x + 12:g}" y="{y:g}">{escape(line)}</text>')
     frame = f'<rect class="{kind}" x="{box.x:g}" y="{box.y:g}" width="{box.width:g}" height="{BOX_HEIGHT}" rx="8"/>'
     return frame + "".join(texts)
 

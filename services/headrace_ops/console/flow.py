@@ -24,13 +24,13 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class GroupFlow:
-    """How one group stands. Rates are messages a second; `held` is how many messages lie behind an unfinished item."""
+    """How one group stands: messages a second, messages before it, and those from its oldest unfinished item on."""
 
     group: str
     topics: tuple[str, ...]
     rate: float
     lag: int
-    held: int
+    in_work: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +76,9 @@ class Flow:
         found = []
         for group, committed in sorted(newest.positions.groups.items()):
             topics = tuple(sorted({place[0] for place in committed}))
-            held = sum(each.position - each.low for each in committed.values())
+            in_work = sum(each.position - each.low for each in committed.values())
             rate = group_rate(earlier, newest, group)
-            found.append(GroupFlow(group, topics, rate, newest.positions.lag(group), held))
+            found.append(GroupFlow(group, topics, rate, newest.positions.lag(group), in_work))
         return found
 
     def topics(self) -> list[TopicFlow]:

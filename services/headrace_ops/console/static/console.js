@@ -30,6 +30,8 @@
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+  const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString("en-GB");
+
   function options(element, groups) {
     const axis = { stroke: colour("--faint"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
     return {
@@ -38,8 +40,8 @@
       legend: { show: false },
       cursor: { show: false },
       scales: { y: { range: (_plot, _low, high) => [0, Math.max(1, high || 0) * 1.1] } },
-      axes: [axis, { ...axis, size: 62, values: (_plot, ticks) => ticks.map((tick) => tick.toLocaleString("en")) }],
-      series: [{}, ...groups.map((group, index) => ({ label: group.name, stroke: COLOURS[index], width: 2 }))],
+      axes: [{ ...axis, space: 80, values: (_plot, ticks) => ticks.map(clock) }, { ...axis, size: 62, values: (_plot, ticks) => ticks.map((tick) => tick.toLocaleString("en")) }],
+      series: [{}, ...groups.map((group, index) => ({ label: group.name, stroke: COLOURS[index], width: 2, points: { show: false } }))],
     };
   }
 
