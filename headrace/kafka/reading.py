@@ -35,6 +35,7 @@ def read_now(
     try:
         wanted = range(cluster.partitions(topic, reader)) if starts is None else sorted(starts)
         open_ends: dict[int, int] = {}
+        nexts: dict[int, int] = {}
         assignment = []
         for number in wanted:
             low, high = watermarks(cluster, reader, name, number)
@@ -42,6 +43,7 @@ def read_now(
             end = min(high, ends.get(number, high)) if ends else high
             if start < end:
                 open_ends[number] = end
+                nexts[number] = start
                 assignment.append(confluent_kafka.TopicPartition(name, number, start))
         reader.assign(assignment)
         waited = 0.0
@@ -60,8 +62,10 @@ def read_now(
                         open_ends.pop(number, None)
                     continue
                 stop = open_ends.get(number)
-                if stop is None:
+                # The client may give a message twice, when it fetches from its last position again.
+                if stop is None or offset < nexts[number]:
                     continue
+                nexts[number] = offset + 1
                 if offset < stop:
                     wanted_messages.append(message)
                 if offset + 1 >= stop:

@@ -59,8 +59,7 @@ class StageContext:
         self._middleware = middleware
         self._pause = pause
         self._caught_up = caught_up
-        self._items: dict[str, Track] = {}
-        self._forgotten: set[str] = set()
+        self._forgotten: set[tuple[int, str]] = set()
 
     def emit(
         self,
@@ -82,14 +81,12 @@ class StageContext:
 
     def open(self, item: str, first: Message) -> None:
         """Begin an item; see the contract."""
-        track = self._tracks[first.partition]
-        track.open(item, first)
-        self._items[item] = track
-        self._forgotten.discard(item)
+        self._tracks[first.partition].open(item, first)
+        self._forgotten.discard((first.partition.number, item))
 
     def drop(self, item: str) -> None:
         """Forget an item; see the contract."""
-        track = self._items.pop(item, None)
+        track = self._holder(item)
         entry = track.settle(item) if track is not None else None
         if track is not None and entry is not None:
             track.release(entry, None, None)
@@ -100,7 +97,7 @@ class StageContext:
 
     def damaged(self, item: str) -> bool:
         """Whether a frame of the item was put aside; see the contract."""
-        track = self._items.get(item)
+        track = self._holder(item)
         entry = track.opened(item) if track is not None else None
         return entry is not None and entry.damaged
 
@@ -120,9 +117,9 @@ class StageContext:
 
     def receipt(self, ack: UploadAck) -> None:
         """Close an item; see the contract. Of a revoked partition nothing is said: its new owner will."""
-        if ack.item in self._forgotten:
+        if (ack.partition, ack.item) in self._forgotten:
             return
-        track = self._items.pop(ack.item, None)
+        track = self._holder(ack.item, ack.partition)
         entry = track.settle(ack.item) if track is not None else None
         if track is None or entry is None:
             raise ReceiptWithoutItem(stage=self._stage, item=ack.item)
@@ -178,11 +175,16 @@ class StageContext:
 
     def forget(self, partitions: Sequence[Partition]) -> None:
         """The items of these partitions are no longer ours."""
-        gone = {id(self._tracks[partition]) for partition in partitions if partition in self._tracks}
-        items = [item for item, track in self._items.items() if id(track) in gone]
-        for item in items:
-            del self._items[item]
-        self._forgotten.update(items)
+        for partition in partitions:
+            if partition in self._tracks:
+                self._forgotten.update((partition.number, item) for item in self._tracks[partition].opened_items)
+
+    def _holder(self, item: str, number: int | None = None) -> Track | None:
+        """The track in which an item is open; by number, since a forged key may name another partition's item."""
+        for partition, track in self._tracks.items():
+            if (number is None or partition.number == number) and track.opened(item) is not None:
+                return track
+        return None
 
     def _send_receipt(self, track: Track, entry: OpenItem, ack: UploadAck) -> None:
         carried = [(name, value) for name, value in entry.headers if name in CARRIED_HEADERS]

@@ -177,8 +177,10 @@ class Loop:
                 continue
             partition = self._decoder.partition(raw)
             track = self._tracks.get(partition)
-            if track is None or raw.offset() < track.position:
+            if track is None or raw.offset() < track.taken:
+                # Revoked, or given to us twice: the client may fetch from its last position again.
                 continue
+            track.taken = raw.offset() + 1
             size += len(raw)
             try:
                 if self._decoder.not_for_us(raw):

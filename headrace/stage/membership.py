@@ -206,6 +206,7 @@ class Membership:
         wire = self.on_the_wire(partition)
         beginning, _ = self.consumer.get_watermark_offsets(wire, timeout=10.0)
         start, track.position = track.position, max(track.position, beginning)
+        track.taken = max(track.taken, track.position)
         wire.offset = track.position
         # The client has stopped fetching this partition and refuses to seek in it: it is taken up anew.
         self.consumer.incremental_unassign([wire])

@@ -80,11 +80,16 @@ class OpenItem:
 
 
 class Track:
-    """The state of one assigned partition. Not thread-safe: the loop's thread only."""
+    """The state of one assigned partition. Not thread-safe: the loop's thread only.
+
+    `position` is the offset of the next message to handle, `taken` of the next one to take from the client: messages
+    between the two are held, since the stage could not handle them yet.
+    """
 
     def __init__(self, partition: Partition, mark: Mark, receipts_end: int) -> None:
         self.partition = partition
         self.position = mark.low
+        self.taken = mark.low
         self.committed: Mark | None = None
         self._covered: dict[str, int] = {}
         self._newest: OrderedDict[str, Version] = OrderedDict()
@@ -129,6 +134,11 @@ class Track:
     def opened(self, item: str) -> OpenItem | None:
         """The open item of that name."""
         return self._open.get(item)
+
+    @property
+    def opened_items(self) -> list[str]:
+        """The names of all open items."""
+        return list(self._open)
 
     def settle(self, item: str) -> OpenItem | None:
         """Take an item out of the open ones; it holds low until `release`. A new one of the same name may open."""

@@ -18,6 +18,9 @@ from headrace_files.sending.transfer import Transfer
 if TYPE_CHECKING:
     from headrace_files.sending.sender import Sender
 
+# Bytes read and hashed at once, whatever the chunk: both let go of the interpreter, and taking it back costs most.
+BLOCK = 256 * 1024
+
 
 def send(sender: Sender, job: Job, scratch: bytearray) -> bytearray:
     """Send the file of a job, or say why not. `scratch` is this thread's memory, given back for the next one.
@@ -47,15 +50,16 @@ def send(sender: Sender, job: Job, scratch: bytearray) -> bytearray:
         )
         start = resume.start(sender.cluster, job.previous, transfer.file, snapshot.size, partition, transfer.key)
         chunk = transfer.chunk = start.chunk or sender.options.chunk
-        if len(scratch) < chunk + 1:
-            scratch = bytearray(chunk + 1)
+        block = max(chunk, BLOCK)
+        if len(scratch) < block + 1:
+            scratch = bytearray(block + 1)
         if start.abandon and job.previous is not None:
             # A crash between the two would leave a version open that the log no longer shows as the path's last.
             sender.abandon(job.previous, "changed", wait=True)
         if snapshot.size <= chunk and start.first is None:
             _send_whole(sender, transfer, handle, memoryview(scratch))
         else:
-            _send_pieces(sender, transfer, handle, memoryview(scratch)[:chunk], start)
+            _send_pieces(sender, transfer, handle, memoryview(scratch)[:block], start)
     finally:
         os.close(handle)
     return scratch
@@ -116,7 +120,7 @@ def _send_whole(sender: Sender, transfer: Transfer, handle: int, view: memoryvie
 
 def _send_pieces(sender: Sender, transfer: Transfer, handle: int, view: memoryview, start: resume.Start) -> None:
     snapshot = transfer.snapshot
-    chunk = len(view)
+    chunk = transfer.chunk
     digest = frames.new_hash()
     offset = 0
     problem: str | None = None
@@ -131,22 +135,23 @@ def _send_pieces(sender: Sender, transfer: Transfer, handle: int, view: memoryvi
             sender.later(transfer.interrupt)
             return
         try:
-            size = fill(handle, view[: min(chunk, snapshot.size - offset)])
+            size = fill(handle, view[: min(len(view), snapshot.size - offset)])
         except OSError as error:
             problem = error.strerror or type(error).__name__
             break
         if size == 0:
             problem = "changed"
             break
-        piece = view[:size]
-        digest.update(piece)
-        end = offset + size
-        if end > start.acked:
-            transfer.pending.append(end)
-            frame = frames.Data(1, offset // chunk, offset, piece)
-            sender.produce(transfer, frame, transfer.delivered, size)
-            kill.point("sender.between-frames")
-        offset = end
+        digest.update(view[:size])
+        for begin in range(0, size, chunk):
+            piece = view[begin : min(begin + chunk, size)]
+            end = offset + begin + len(piece)
+            if end > start.acked:
+                transfer.pending.append(end)
+                frame = frames.Data(1, (offset + begin) // chunk, offset + begin, piece)
+                sender.produce(transfer, frame, transfer.delivered, len(piece))
+                kill.point("sender.between-frames")
+        offset += size
     if problem is None:
         after = Snapshot.of(os.fstat(handle), inodes=sender.options.inodes)
         if offset != snapshot.size or not after.same_content(snapshot):
