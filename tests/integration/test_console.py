@@ -99,7 +99,7 @@ def log_in(client: Client, token: str) -> tuple[str, str]:
 @pytest.fixture(scope="module")
 def session(client: Client, running: ConsoleProcess) -> tuple[str, str]:
     cookie, proof = log_in(client, running.token)
-    wait_until(lambda: "Still reading" not in client.request("GET", "/", Cookie=cookie)[2])
+    wait_until(lambda: 'class="banner' not in client.request("GET", "/", Cookie=cookie)[2])
     return cookie, proof
 
 

@@ -28,22 +28,30 @@ class Files:
     def __init__(self, most: int) -> None:
         self._most = most
         self._evidence = Evidence()
-        self._order: OrderedDict[bytes, None] = OrderedDict()
+        self._announced: OrderedDict[bytes, None] = OrderedDict()
+        # Receipts that were read before their files' events, or whose files are older than what is read: apart, since
+        # they must not push out what is known of others.
+        self._early: OrderedDict[bytes, None] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._announced)
 
     def take_event(self, event: FileEvent, offset: int) -> None:
         """A source's word; `offset` is its place in its partition of the files topic."""
         self._evidence.take_event(event, offset)
-        self._remember(event.file)
+        self._early.pop(event.file, None)
+        self._announced[event.file] = None
+        self._announced.move_to_end(event.file)
+        self._forget_oldest(self._announced)
 
     def take_receipt(self, ack: UploadAck) -> None:
         """A group's word; what is about no file is not of interest here."""
         file = ack.file if ack.item.startswith(DEAD_MESSAGE) else _file_of(ack.item)
         if file is not None:
             self._evidence.take_receipt(ack)
-            self._remember(file)
+            if file not in self._announced:
+                self._early[file] = None
+                self._forget_oldest(self._early)
 
     def take_decision(self, decision: Decision) -> None:
         """What was decided on a dead letter."""
@@ -85,11 +93,9 @@ class Files:
         versions = [sent for sent in self._evidence.versions.values() if sent.path_id == path]
         return sorted(versions, key=lambda sent: sent.at, reverse=True)
 
-    def _remember(self, file: bytes) -> None:
-        self._order[file] = None
-        self._order.move_to_end(file)
-        while len(self._order) > self._most:
-            old, _ = self._order.popitem(last=False)
+    def _forget_oldest(self, order: OrderedDict[bytes, None]) -> None:
+        while len(order) > self._most:
+            old, _ = order.popitem(last=False)
             self._evidence.versions.pop(old, None)
             for received in self._evidence.receipts.values():
                 received.pop(old, None)
