@@ -116,3 +116,12 @@ def test_nothing_else_is_in_the_wheel(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in names}
     assert all(top.startswith("headrace") for top in tops), tops
     assert not [name for name in names if "/tests/" in name or name.endswith((".pyc", ".lock"))]
+
+
+def test_the_console_comes_with_its_pages_and_with_the_licences_of_what_it_carries(wheel: Path) -> None:
+    folder = "headrace_ops/console/"
+    names = {name.removeprefix(folder) for name in zipfile.ZipFile(wheel).namelist() if name.startswith(folder)}
+    own = ROOT / "services" / folder
+    shipped = [path for place in ("static", "templates") for path in (own / place).rglob("*") if path.is_file()]
+    assert {str(path.relative_to(own)) for path in shipped} <= names
+    assert {"static/vendor/htmx-LICENSE.txt", "static/vendor/uPlot-LICENSE.txt"} <= names
