@@ -134,9 +134,10 @@ def _place(cluster: Cluster, partition: int) -> Any:
     )
 
 
-def test_alarms_have_no_consumer_group(broker, prefix, tmp_path):
+def test_two_at_once_only_repeat_each_other_and_neither_has_a_consumer_group(broker, prefix, tmp_path):
     cluster = new_cluster(broker.bootstrap, prefix)
-    with Running(cluster, tmp_path) as alarms:
-        wait_until(lambda: alarms.looked)
+    rule = {"lab": SourceRule(silent_for=timedelta(hours=1))}
+    with Running(cluster, tmp_path, sources=rule) as first, Running(cluster, tmp_path, sources=rule) as second:
+        wait_until(lambda: first.gauge("silent-source", "lab") == second.gauge("silent-source", "lab") == 1)
         listed = cluster.admin().list_consumer_groups(request_timeout=10).result()
         assert not [each.group_id for each in listed.valid if each.group_id.startswith(prefix)]

@@ -380,3 +380,20 @@ def test_a_console_started_later_does_not_show_what_was_decided(cluster, page, t
             lambda: "<strong>1</strong> open" in Client(second.base).request("GET", "/dead-letters", Cookie=cookie)[2]
         )
         assert second.close() == 0
+
+
+def test_pages_answer_and_say_so_while_kafka_is_away(own_broker, prefix, tmp_path):
+    cluster = new_cluster(own_broker.bootstrap, prefix)
+    with console(cluster, tmp_path) as process:
+        client = Client(process.base)
+        cookie, _ = log_in(client, process.token)
+        wait_until(lambda: 'class="banner' not in client.request("GET", "/", Cookie=cookie)[2])
+        own_broker.kill()
+        wait_until(lambda: "Kafka: " in client.request("GET", "/", Cookie=cookie)[2], within=30)
+        began = time.monotonic()
+        for path in PAGES:
+            assert client.request("GET", path, Cookie=cookie)[0] in (200, 404)
+        assert time.monotonic() - began < 2
+        own_broker.start()
+        wait_until(lambda: 'class="banner' not in client.request("GET", "/", Cookie=cookie)[2], within=60)
+        assert process.close() == 0

@@ -167,6 +167,16 @@ def test_what_was_handled_is_counted_within_the_window_only_and_in_any_order():
     assert log.handled(NOON + timedelta(minutes=30)) == {}
 
 
+def test_an_event_that_a_service_is_too_old_for_is_told_of_however_rare():
+    log = seen()
+    covers = [Covers(outcome="dead_lettered", code="unknown-schema")]
+    log.take_receipt(receipt("delivered", count=10_000), NOON)
+    assert not list(rules.unknown_schemas(log.handled(NOON)))
+    log.take_receipt(UploadAck(group="g", item="b", partition=0, first=0, last=0, covers=covers, at=0), NOON)
+    assert log.handled(NOON) == {"g": Handled(1, 10_001, 1)}
+    assert abouts(rules.unknown_schemas(log.handled(NOON))) == ["g"]
+
+
 def test_decisions_on_dead_letters_are_no_work_of_a_service():
     log = seen()
     log.take_receipt(receipt("delivered", group="h.dlq"), NOON)

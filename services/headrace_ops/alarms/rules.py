@@ -17,7 +17,9 @@ from headrace.kafka.following import Place
 from headrace.proof.report import size_text
 from headrace_ops.positions import Positions
 
-Kind = Literal["silent-source", "job-overdue", "dead-letters", "retention", "disk-low", "file-failed"]
+Kind = Literal[
+    "silent-source", "job-overdue", "dead-letters", "unknown-schema", "retention", "disk-low", "file-failed"
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +32,11 @@ class Alarm:
 
 
 class Handled(NamedTuple):
-    """How much of what a service handled in some time was put aside."""
+    """How much of what a service handled in some time was put aside, and of that for want of the writer's schema."""
 
     dead: int
     all: int
+    unknown: int = 0
 
 
 class JobSeen(NamedTuple):
@@ -92,6 +95,14 @@ def dead_letters(share: float, handled: Mapping[str, Handled], window: timedelta
         if counts.dead > share * counts.all:
             told = f"{counts.dead} of {counts.all} in {format_duration(window)}, more than {share:.2%}"
             yield Alarm("dead-letters", group, f"{group} put aside {told}; see: headrace dlq list")
+
+
+def unknown_schemas(handled: Mapping[str, Handled]) -> Iterator[Alarm]:
+    """Services that met events of a schema that they do not carry: even one means that they must be upgraded."""
+    for group, counts in handled.items():
+        if counts.unknown:
+            told = "were written with a schema that it does not carry; upgrade it, then: headrace dlq redrive"
+            yield Alarm("unknown-schema", group, f"{counts.unknown} messages for {group} {told}")
 
 
 def retention(positions: Positions, aged: Mapping[Place, int], limits: Mapping[str, timedelta]) -> Iterator[Alarm]:

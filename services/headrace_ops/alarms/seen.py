@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fnmatch
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
+from headrace.codec.avro import UnknownSchema
 from headrace.events import FileEvent, Job, UploadAck
 from headrace.jobs.assessment import Wanted
 from headrace.jobs.log import Known, Word
@@ -58,8 +59,13 @@ class Seen:
         if ack.group == self._deciders or not ack.covers:
             return
         moment = at.timestamp()
-        dead = sum(cover.count for cover in ack.covers if cover.outcome == "dead_lettered")
-        self._count(ack.group, moment, dead, sum(cover.count for cover in ack.covers))
+        dead = [cover for cover in ack.covers if cover.outcome == "dead_lettered"]
+        handled = Handled(
+            sum(cover.count for cover in dead),
+            sum(cover.count for cover in ack.covers),
+            sum(cover.count for cover in dead if cover.code == UnknownSchema.code),
+        )
+        self._count(ack.group, moment, handled)
         failed = self._failed.setdefault(ack.group, OrderedDict())
         if worst(ack.covers).outcome == "failed":
             failed[ack.item] = moment
@@ -91,9 +97,7 @@ class Seen:
                 del buckets[old]
             # What a broker whose clock is ahead has stamped counts, too.
             if buckets:
-                found[group] = Handled(
-                    sum(each.dead for each in buckets.values()), sum(each.all for each in buckets.values())
-                )
+                found[group] = _sum(buckets.values())
         return found
 
     def failed(self, now: datetime, after: timedelta, lasting: timedelta) -> dict[str, list[str]]:
@@ -108,16 +112,19 @@ class Seen:
     def _bucket(self, moment: float) -> int:
         return int(moment * BUCKETS / self._window)
 
-    def _count(self, group: str, moment: float, dead: int, every: int) -> None:
+    def _count(self, group: str, moment: float, handled: Handled) -> None:
         # Partitions are read one after another when there is much to read: times go back and forth.
         bucket = self._bucket(moment)
         buckets = self._handled.setdefault(group, {})
         newest = max(buckets, default=bucket)
         if bucket > newest - BUCKETS:
-            before = buckets.get(bucket, Handled(0, 0))
-            buckets[bucket] = Handled(before.dead + dead, before.all + every)
+            buckets[bucket] = _sum((buckets.get(bucket, Handled(0, 0)), handled))
             for old in [each for each in buckets if each <= bucket - BUCKETS]:
                 del buckets[old]
+
+
+def _sum(parts: Iterable[Handled]) -> Handled:
+    return Handled(*(sum(each) for each in zip(*parts, strict=True)))
 
 
 def _job_seen(known: Known, now: datetime) -> JobSeen:

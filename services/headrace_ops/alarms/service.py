@@ -139,7 +139,9 @@ class AlarmsService:
         yield from rules.silent_sources(limits, seen.last_files, now)
         due = {pattern: rule.due for pattern, rule in own.jobs.items()}
         yield from rules.jobs_overdue(due, seen.jobs(now), now.astimezone(self._zone))
-        yield from rules.dead_letters(own.dead_letter_share, seen.handled(now), own.dead_letter_window)
+        handled = seen.handled(now)
+        yield from rules.dead_letters(own.dead_letter_share, handled, own.dead_letter_window)
+        yield from rules.unknown_schemas(handled)
         yield from rules.files_failed(seen.failed(now, own.failed_after, own.failed_for))
         yield from rules.disks_low(own.disk_free, _free(own.disks or [self._shared.state]))
 
