@@ -13,7 +13,7 @@ import structlog
 
 from headrace import topics
 from headrace.codec import avro
-from headrace.errors import FatalError, TransientError
+from headrace.errors import FatalError, PoisonError, TransientError
 from headrace.events import FileEvent, UploadAck
 from headrace.kafka.clients import Cluster
 from headrace.kafka.reading import read_now, watermarks
@@ -119,7 +119,11 @@ class Placement:
                     for track in by_number.get(message.partition(), ()):
                         track.withdraw(parts[-1], parts[0])
                     continue
-                ack = avro.decode(value, UploadAck)
+                try:
+                    ack = avro.decode(value, UploadAck)
+                except PoisonError as error:
+                    log.warning("a receipt cannot be read", offset=message.offset(), problem=str(error))
+                    continue
                 if ack.group == self._group:
                     for track in by_number.get(ack.partition, ()):
                         track.learn(ack, decode_key(key)[0])
@@ -152,7 +156,11 @@ class Placement:
             for message in batch:
                 value = message.value()
                 if value is not None:
-                    event = avro.decode(value, FileEvent)
+                    try:
+                        event = avro.decode(value, FileEvent)
+                    except PoisonError as error:
+                        log.warning("a file event cannot be read", offset=message.offset(), problem=str(error))
+                        continue
                     latest[event.file] = event
         return [
             event

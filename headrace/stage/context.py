@@ -120,7 +120,7 @@ class StageContext:
         if (ack.partition, ack.item) in self._forgotten:
             return
         track = self._holder(ack.item, ack.partition)
-        entry = track.settle(ack.item) if track is not None else None
+        entry = track.settle(ack.item, ack.last) if track is not None else None
         if track is None or entry is None:
             raise ReceiptWithoutItem(stage=self._stage, item=ack.item)
         kill.point("loop.after-effect-before-receipt")

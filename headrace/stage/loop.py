@@ -35,6 +35,7 @@ BATCH_BYTES = 8 * 1024 * 1024
 BATCH_MESSAGES = 500
 TICK_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
+WATCH_RESUMED_SECONDS = 30.0
 # Pausing a partition throws away what was fetched of it, so short waits hold messages in memory instead, up to this.
 LONGEST_UNPAUSED_WAIT = 0.5
 HELD_UNPAUSED_BYTES = 8 * 1024 * 1024
@@ -85,6 +86,7 @@ class Loop:
         self._decoder = Decoder(by_name, self.group)
         self._tracks: dict[Partition, Track] = {}
         self._held: dict[Partition, _Held] = {}
+        self._resumed: dict[Partition, tuple[float, int]] = {}
         self._lease = Lease(session)
         self._producer = cluster.producer()
         self._outbox = Outbox(cluster, self._producer)
@@ -308,9 +310,19 @@ class Loop:
             if again is not None:
                 again.paused = held.paused
             elif held.paused:
-                self._consumer.resume([self._membership.on_the_wire(partition)])
+                self._membership.resume(partition)
+                self._resumed[partition] = (now + WATCH_RESUMED_SECONDS, self._tracks[partition].taken)
                 for middleware in reversed(self._middleware):
                     middleware.after_resume([partition])
+
+    def _watch_resumed(self, now: float) -> None:
+        for partition, (until, taken) in list(self._resumed.items()):
+            track = self._tracks.get(partition)
+            if track is None or track.taken != taken or partition in self._held or now > until:
+                del self._resumed[partition]
+            else:
+                self._membership.revive(track)
+                self._resumed[partition] = (until, track.taken)
 
     def _forget_held(self, partitions: Sequence[Partition]) -> None:
         for partition in partitions:
@@ -333,6 +345,7 @@ class Loop:
             self._stage.tick(time.time())
         except TransientError as error:
             self._pause(list(self._tracks), delay(error, 1), str(error))
+        self._watch_resumed(now)
         for middleware in self._middleware:
             middleware.every_second(list(self._tracks.values()), self._membership.lag)
         for partition, held in self._held.items():

@@ -27,6 +27,7 @@ from headrace.topics import UPLOAD_ACKS, Topic
 log = structlog.get_logger(__name__)
 
 FORSAKEN_SECONDS = 30.0
+REVIVE_SECONDS = 1.0
 
 
 class ForeignTopic(FatalError):
@@ -127,6 +128,26 @@ class Membership:
         """The partition as the client knows it."""
         return confluent_kafka.TopicPartition(self._cluster.settings.prefix + partition.topic, partition.number)
 
+    def resume(self, partition: Partition) -> None:
+        """Fetch a paused partition again. Ask `revive` afterwards: the client may miss it."""
+        self.consumer.resume([self.on_the_wire(partition)])
+
+    def revive(self, track: Track) -> None:
+        """See that a partition which was resumed, and gave nothing since, is not stuck.
+
+        Measured with librdkafka 2.16: a request to resume, and the error of an offset that expired while the partition
+        was paused, can both be lost between two of its threads.
+        """
+        wire = self.on_the_wire(track.partition)
+        try:
+            beginning, end = self.consumer.get_watermark_offsets(wire, timeout=REVIVE_SECONDS)
+        except confluent_kafka.KafkaException:
+            return
+        if beginning > track.taken:
+            self._expired_while_running(track, beginning)
+        elif end > track.taken:
+            self.consumer.resume([wire])
+
     def lag(self, track: Track) -> int | None:
         """Messages between the track's position and the end of its partition, None while unknown."""
         _, high = self.consumer.get_watermark_offsets(self.on_the_wire(track.partition), cached=True)
@@ -142,7 +163,10 @@ class Membership:
             return
         code = error.code()
         if code == confluent_kafka.KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
-            self._expired_while_running(message)
+            partition = Partition(self._topics[message.topic()].name, message.partition())
+            if partition in self._tracks:
+                beginning, _ = self.consumer.get_watermark_offsets(self.on_the_wire(partition), timeout=10.0)
+                self._expired_while_running(self._tracks[partition], beginning)
         elif error.fatal() or code == confluent_kafka.KafkaError.FENCED_INSTANCE_ID:
             raise ConsumerFailed(group=self._group, problem=error.str())
         else:
@@ -198,16 +222,10 @@ class Membership:
         for middleware in reversed(self._middleware):
             middleware.after_revoke(known, lost)
 
-    def _expired_while_running(self, message: RawMessage) -> None:
-        partition = Partition(self._topics[message.topic()].name, message.partition())
-        track = self._tracks.get(partition)
-        if track is None:
-            return
-        wire = self.on_the_wire(partition)
-        beginning, _ = self.consumer.get_watermark_offsets(wire, timeout=10.0)
+    def _expired_while_running(self, track: Track, beginning: int) -> None:
+        wire = self.on_the_wire(track.partition)
         start, track.position = track.position, max(track.position, beginning)
-        track.taken = max(track.taken, track.position)
-        wire.offset = track.position
+        track.taken = wire.offset = max(track.taken, track.position)
         # The client has stopped fetching this partition and refuses to seek in it: it is taken up anew.
         self.consumer.incremental_unassign([wire])
         self.consumer.incremental_assign([wire])

@@ -92,6 +92,8 @@ class Track:
         self.taken = mark.low
         self.committed: Mark | None = None
         self._covered: dict[str, int] = {}
+        # Receipts that are handed over and not on the log yet: what they cover is not done twice by this process.
+        self._handed: dict[str, int] = {}
         self._newest: OrderedDict[str, Version] = OrderedDict()
         self._open: dict[str, OpenItem] = {}
         self._holding: dict[int, OpenItem] = {}
@@ -140,9 +142,16 @@ class Track:
         """The names of all open items."""
         return list(self._open)
 
-    def settle(self, item: str) -> OpenItem | None:
-        """Take an item out of the open ones; it holds low until `release`. A new one of the same name may open."""
-        return self._open.pop(item, None)
+    def settle(self, item: str, last: int = -1) -> OpenItem | None:
+        """Take an item out of the open ones; it holds low until `release`. A new one of the same name may open.
+
+        Parameters:
+            last: the offset that its receipt covers: messages up to there count as done from now on.
+        """
+        entry = self._open.pop(item, None)
+        if entry is not None and last >= 0:
+            self._handed[item] = max(last, self._handed.get(item, -1))
+        return entry
 
     def release(self, entry: OpenItem, ack: UploadAck | None, receipt_offset: int | None) -> None:
         """The receipt is on the log (or none was needed): low may pass the item."""
@@ -151,12 +160,14 @@ class Track:
             del self._holding[serial]
         if ack is not None:
             self._cover(ack, entry.path)
+            if self._handed.get(ack.item, -1) <= ack.last:
+                self._handed.pop(ack.item, None)
         if receipt_offset is not None:
             self._receipts = max(self._receipts, receipt_offset + 1)
 
     def covered(self, item: str, offset: int) -> bool:
         """Whether a receipt of this group covers the message at `offset` of `item`."""
-        return self._covered.get(item, -1) >= offset
+        return self._covered.get(item, -1) >= offset or self._handed.get(item, -1) >= offset
 
     def newest(self, path: str) -> Version | None:
         """The newest delivered version of `path` that is remembered."""

@@ -152,3 +152,17 @@ def test_whoever_takes_over_sees_every_message_of_every_item_without_a_receipt(
         for done, last in receipts:
             if last >= mark.low:
                 assert seen.get(done) == last
+
+
+def test_what_a_receipt_under_way_covers_is_not_done_again_when_a_batch_comes_twice() -> None:
+    books = track()
+    books.open("a", message("a", 3))
+    entry = books.settle("a", 5)
+    assert books.covered("a", 5)
+    assert not books.covered("a", 6)
+    books.position = 6
+    assert books.mark().low == 3, "it is not on the log yet"
+    assert entry is not None
+    books.release(entry, ack("a", 3, 5), 1)
+    assert books.covered("a", 5)
+    assert books.mark().low == 6
