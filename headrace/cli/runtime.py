@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 PARENT_SECONDS = 0.5
+# A member that is put out of its group more often than this has a rival with its name, which it must not fight.
+MOST_JOINS, JOINS_SECONDS = 4, 300.0
+REJOIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -133,37 +138,56 @@ def run_service(
             server = held.enter_context(HealthServer(health, metrics, own.metrics_host, port))
             log.info("metrics and health", url=f"http://{own.metrics_host}:{server.port}/metrics")
         if isinstance(own, StageSettings):
-            copies = [service, *(make(own, host) for _ in range(1, own.copies))]
-            _run_copies([cast("Stage", copy) for copy in copies], settings.state, own, host, stop)
+            _run_copies(cast("Stage", service), lambda: cast("Stage", make(own, host)), own, host, stop)
         else:
             health.ready()
             cast("Source", service).run(stop)
     log.info("stopped")
 
 
-def _run_copies(stages: Sequence[Stage], state: Path, own: StageSettings, host: Host, stop: threading.Event) -> None:
-    """Run each stage as a member of the group, the first one in this thread. What ends one ends all, and is raised."""
+def _run_copies(first: Stage, make: Callable[[], Stage], own: StageSettings, host: Host, stop: threading.Event) -> None:
+    """Run the members of the group, the first one in this thread. What ends one for good ends all, and is raised."""
     failures: list[BaseException] = []
 
     def run(stage: Stage) -> None:
         try:
-            _run_stage(stage, state, own, host, stop)
+            _run_member(stage, make, own, host, stop)
         except BaseException as error:  # noqa: BLE001 - raised below, in the main thread
             failures.append(error)
             stop.set()
 
-    others = [threading.Thread(target=run, args=(stage,), name=f"copy-{n}") for n, stage in enumerate(stages[1:], 1)]
+    others = [threading.Thread(target=run, args=(make(),), name=f"copy-{number}") for number in range(1, own.copies)]
     for other in others:
         other.start()
-    run(stages[0])
+    run(first)
     for other in others:
         other.join()
     if failures:
         raise failures[0]
 
 
+def _run_member(stage: Stage, make: Callable[[], Stage], own: StageSettings, host: Host, stop: threading.Event) -> None:
+    """Run one member; join anew where Kafka took it for its own predecessor, as after a restart of the broker."""
+    from headrace.stage.commits import Fenced  # a source needs none of these
+    from headrace.stage.membership import ConsumerFailed
+
+    joined: deque[float] = deque(maxlen=MOST_JOINS)
+    while True:
+        try:
+            _run_stage(stage, host.settings.state, own, host, stop)
+        except (Fenced, ConsumerFailed) as error:
+            joined.append(time.monotonic())
+            often = len(joined) == MOST_JOINS and joined[-1] - joined[0] < JOINS_SECONDS
+            if often or stop.wait(REJOIN_SECONDS):
+                raise
+            log.warning("lost the place in the group, joining anew", problem=str(error))
+            stage = make()
+        else:
+            return
+
+
 def _run_stage(stage: Stage, state: Path, own: StageSettings, host: Host, stop: threading.Event) -> None:
-    from headrace.observe.reporting import Reporting  # a source needs none of these
+    from headrace.observe.reporting import Reporting
     from headrace.stage.loop import Loop
     from headrace.stage.slots import Slot
 
