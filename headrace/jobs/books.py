@@ -67,12 +67,14 @@ class FileBooks:
     def take_receipt(self, ack: UploadAck) -> None:
         """Take a group's word, or what was decided on a dead letter of it.
 
-        Receipts for lines of a file belong to the books of its records.
+        A receipt for some lines of a file belongs to the books of its records; one whose item is the file tells of all.
         """
         decision = decision_of(ack) if ack.file is None else None
         if decision is not None and decision.verdict == "discarded":
             self._discard(self._number(decision.group), decision.item, decision.offset)
-        if ack.file is None or not ack.covers or any(covers.lines is not None for covers in ack.covers):
+        if ack.file is None or not ack.covers:
+            return
+        if ack.item != ack.file.hex() and any(covers.lines is not None for covers in ack.covers):
             return
         number = self._number(ack.group)
         before = _said(self._files.get(ack.file, _NOTHING), number)

@@ -18,6 +18,16 @@ family = Family(
             writes=("chunks", "files"),
         ),
         StageEntry(
+            name="sftp_source",
+            purpose="fetches files from an sFTP server and sends them",
+            settings="headrace_files.sftp_source.settings:SftpSourceSettings",
+            factory="headrace_files.sftp_source.service:create",
+            check="headrace_files.checks:sftp_source",
+            metrics="headrace_files.sftp_source.reporting:METRICS",
+            reads=("upload-acks",),
+            writes=("chunks", "files"),
+        ),
+        StageEntry(
             name="assembler",
             purpose="rebuilds files in a folder tree",
             settings="headrace_files.assembler.settings:AssemblerSettings",
@@ -55,6 +65,9 @@ family = Family(
         ),
         CommandEntry(
             "upload", "headrace_files.upload.command:upload", "Send files once and wait until they have arrived."
+        ),
+        CommandEntry(
+            "fetch", "headrace_files.sftp_source.command:fetch", "Fetch files from an sFTP server and send them."
         ),
         CommandEntry(
             "assemble", "headrace_files.assembler.command:assemble", "Rebuild files from Kafka in a folder tree."

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from headrace_files.assembler.settings import AssemblerSettings
     from headrace_files.csv_fanout.settings import CsvFanoutSettings
     from headrace_files.directory_source.settings import DirectorySourceSettings
+    from headrace_files.sftp_source.settings import SftpSourceSettings
 
 
 def directory_source(settings: DirectorySourceSettings) -> Iterator[Check]:
@@ -24,6 +25,17 @@ def directory_source(settings: DirectorySourceSettings) -> Iterator[Check]:
 def assembler(settings: AssemblerSettings) -> Iterator[Check]:
     """The tree that files are rebuilt in must be writable."""
     yield writable_folder("root", settings.root)
+
+
+def sftp_source(settings: SftpSourceSettings) -> Iterator[Check]:
+    """The server must show its key and let us in."""
+    from headrace_files.sftp_source.connecting import connected  # loads the SSH client
+
+    def look() -> None:
+        with connected(settings):
+            pass
+
+    yield attempt("server", look, f"{settings.user}@{settings.host} lets us in")
 
 
 def csv_fanout(settings: CsvFanoutSettings) -> Iterator[Check]:

@@ -148,7 +148,7 @@ def test_archives_come_out_as_the_rows_of_all_their_members(
     assert found[both.item].dead == {3004: b"bad"}
 
 
-def test_files_of_no_dataset_and_of_others_are_left_alone_and_hold_nothing_up(
+def test_files_of_no_dataset_and_of_others_are_passed_by_with_a_receipt_and_hold_nothing_up(
     cluster: Cluster, feeder: Feeder, datasets: Datasets, fan_out
 ) -> None:
     other = [fed("plain", b"no csv" * 5000, None), fed("other", rows(10), "readings"), fed("open", rows(10), None)]
@@ -156,9 +156,10 @@ def test_files_of_no_dataset_and_of_others_are_left_alone_and_hold_nothing_up(
     feeder.send(other[2], *other[2].frames()[:-1])
     send(feeder, *other[:2], ours)
     with running(fan_out(datasets=["feed"], paths={"feed": r"ours-\d+"}), cluster) as loop:
-        wait_until(lambda: len(receipts_on_log(cluster)) == 1, within=30)
+        wait_until(lambda: len(receipts_on_log(cluster)) == 4, within=30)
         group = loop.loop.group
     assert check(cluster, datasets, ours) == []
+    assert {outcome for file in other for outcome in outcomes(cluster)[file.item]} == {("unchanged", 1, "no-dataset")}
     messages = sum(len(feeder.offsets[file.file]) for file in (*other, ours))
     assert sum(positions(cluster)[group].values()) == messages
 

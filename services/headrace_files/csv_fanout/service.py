@@ -39,6 +39,9 @@ METRICS = (
 )
 """What only the fan-out has."""
 
+NOT_OURS = "no-dataset"
+"""Code of the receipt of a file that belongs to no dataset, or to one that this fan-out does not publish."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -151,7 +154,7 @@ class CsvFanout(Stage):
             else:
                 self._begin(message, frame)
             return
-        # Most frames are of files that are none of our business, so one of no open file is no orphan to be counted.
+        # Most frames are of files that were passed by, so one of no open file is no orphan to be counted.
         if known is None:
             return
         known.touch(message)
@@ -172,20 +175,31 @@ class CsvFanout(Stage):
         self._progress(known)
 
     def _begin(self, message: Message, frame: Open | Whole) -> None:
-        name = frame.dataset or self._by_path(frame.path)
-        if name is None or (name not in self._wanted and (self._settings.datasets or name in self._datasets)):
-            return
         file = file_of(message.key)
         if file is None or len(message.key) != 2:
             raise WrongKey(problem="it has not the form path id / file id")
         if path_id(frame.source, frame.path).hex() != message.path:
             raise WrongKey(problem="its path id is not that of source and path")
+        name = frame.dataset or self._by_path(frame.path)
+        if name is None or (name not in self._wanted and (self._settings.datasets or name in self._datasets)):
+            self._pass_by(message, frame)
+            return
         # What a full spool holds of this partition's files can only come free if their frames are read on.
         anyway = any(each.first.partition == message.partition for each in self._files.values())
         arriving = Arriving(message, frame, file, self._dataset(name), self._spool, anyway=anyway)
         self._context.open(message.item, message)
         self._files[message.item] = arriving
         self._progress(arriving)
+
+    def _pass_by(self, message: Message, frame: Open | Whole) -> None:
+        """A file that is none of our business has its receipt at once, or the books of no file would ever balance."""
+        self._context.open(message.item, message)
+        self._context.receipt(
+            receipts.settle(
+                self._context.group, message, message.offset, "unchanged", code=NOT_OURS,
+                file=file_of(message.key), job=frame.job,
+            )
+        )  # fmt: skip
 
     def _by_path(self, path: bytes) -> str | None:
         if not self._paths:

@@ -1,0 +1,1 @@
+"""Fetches files from an sFTP server and sends them."""
