@@ -1,6 +1,6 @@
 # Every target sets up what it needs, from nothing if it must. The work is in deploy/setup/.
 
-.PHONY: demo test check chaos bench setup browser lock wheel clean
+.PHONY: demo test check chaos bench setup partners lock wheel clean
 .DEFAULT_GOAL := check
 
 BIN := .venv/bin
@@ -8,7 +8,7 @@ BIN := .venv/bin
 demo: setup               ## See the main job on this machine.
 	$(BIN)/headrace demo
 
-test: check browser       ## Everything that the README promises; at most 30 minutes on two cores.
+test: check partners      ## Everything that the README promises; at most 30 minutes on two cores.
 	$(BIN)/pytest tests/contract tests/integration tests/chaos -m "not long"
 
 check: setup              ## Seconds: style, types, import rules, unit tests.
@@ -27,8 +27,8 @@ bench: setup              ## Long: every figure that the documentation states.
 setup:
 	@deploy/setup/setup.sh
 
-browser:
-	@deploy/setup/browser.sh
+partners:
+	@deploy/setup/partners.sh
 
 lock: setup               ## Write the lock files anew; UPGRADE=1 takes newer versions.
 	deploy/setup/lock.sh

@@ -85,3 +85,20 @@ want_chromium() {
         apt_install chromium || say "no chromium: the console is not tested in a browser here"
     fi
 }
+
+# want_sshd: installs OpenSSH's server, from which tests fetch files. Without it those tests are skipped, and say so.
+want_sshd() {
+    if [ -x /usr/sbin/sshd ]; then
+        return
+    fi
+    can_install || return 0
+    if [ -d /run/systemd/system ]; then
+        say "no OpenSSH server here: tests of headrace fetch against it are skipped. Debian's package would also start" \
+            "one for everybody, so it is left to you: 'apt-get install openssh-server'"
+        return
+    fi
+    refresh openssh-server
+    if [ -n "$(offered openssh-server)" ]; then
+        apt_install openssh-server || say "no OpenSSH server: fetching is tested against asyncssh alone"
+    fi
+}
