@@ -117,5 +117,5 @@ def test_up_with_nothing_chosen_says_how_to_choose(here, capsys):
 def test_topics_are_listed_without_a_kafka(here, capsys):
     assert run(["topics", "list", "--json"]) == 0
     listed = {row["topic"]: row for row in json.loads(capsys.readouterr().out)}
-    assert listed["headrace.chunks"]["writers"] == ["directory_source"]
+    assert "directory_source" in listed["headrace.chunks"]["writers"]
     assert "assembler" in listed["headrace.chunks"]["readers"]

@@ -29,7 +29,7 @@ def test_links_lead_somewhere(page: Path):
 
 @pytest.mark.parametrize("page", pages())
 def test_commands_exist(page: Path):
-    named = set(re.findall(r"(?:^\s*|`)headrace ([a-z]+)\b", page.read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:^\s*|`)headrace ([a-z][a-z-]*)\b", page.read_text(), re.MULTILINE))
     assert named <= set(commands())
 
 
