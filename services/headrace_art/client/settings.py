@@ -35,6 +35,7 @@ class ArtSettings(MappingSettings):
     batch_timeout: Duration = Field(
         timedelta(minutes=10), description="Longest wait for the answer to a batch, which hangs while a queue is full."
     )
+    batch_students: int = Field(10_000, description="Students in a batch, at most.", ge=1, le=100_000)
     body_limit: Size = Field(
         16 * 1024 * 1024, description="Largest body of a batch, such as the proxy in front of ART allows.", ge=10_000
     )
