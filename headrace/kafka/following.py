@@ -80,8 +80,11 @@ class Follower:
         for message in batch:
             error = message.error()
             if error is None:
-                self.positions[self.place(message)] = message.offset() + 1
-                found.append(message)
+                place = self.place(message)
+                # The client may give a message twice, when it fetches from its last position again.
+                if message.offset() >= self.positions[place]:
+                    self.positions[place] = message.offset() + 1
+                    found.append(message)
             elif error.code() == confluent_kafka.KafkaError._PARTITION_EOF:  # noqa: SLF001 - its only name
                 place = self.place(message)
                 # The last messages may be compacted away: then none bears the last offset.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import lt
 
 import confluent_kafka
 
@@ -52,6 +53,9 @@ def read_now(
             waited = 0.0 if batch else waited + 1.0
             if waited >= SECONDS_WITHOUT_PROGRESS:
                 raise KafkaUnreachable(bootstrap=cluster.bootstrap, problem=f"no answer while reading {name}")
+            if len(open_ends) == 1 and _is_plain(batch, open_ends, nexts):
+                yield batch
+                continue
             wanted_messages = []
             for message in batch:
                 error = message.error()
@@ -76,6 +80,25 @@ def read_now(
     finally:
         if consumer is None:
             reader.close()
+
+
+def _is_plain(batch: Sequence[RawMessage], open_ends: Mapping[int, int], nexts: dict[int, int]) -> bool:
+    """Whether a batch of the one partition left is just its next messages, of which none is the last: most are.
+
+    Looking at a batch at once takes a third of the time, where millions are read for one.
+    """
+    ((number, stop),) = open_ends.items()
+    offsets = [message.offset() for message in batch if message.error() is None and message.partition() == number]
+    plain = (
+        bool(offsets)
+        and len(offsets) == len(batch)
+        and nexts[number] <= offsets[0]
+        and offsets[-1] + 1 < stop
+        and all(map(lt, offsets, offsets[1:]))
+    )
+    if plain:
+        nexts[number] = offsets[-1] + 1
+    return plain
 
 
 def watermarks(cluster: Cluster, consumer: confluent_kafka.Consumer, name: str, number: int) -> tuple[int, int]:

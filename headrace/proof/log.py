@@ -7,7 +7,7 @@ Source: design section 3.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import confluent_kafka
@@ -27,7 +27,11 @@ from headrace.topics import CHUNKS, FILES, UPLOAD_ACKS, Topic
 
 _ID_CHARACTERS = 2 * FILE_ID_BYTES
 
-Filter = Callable[[bytes, bytes], bool]
+CLOCKS_APART = 60_000
+"""Milliseconds that the clocks of two brokers may differ. Source: design section 4, receipts by time."""
+
+Filter = Callable[[Sequence[RawMessage]], Iterable[RawMessage]]
+"""Chooses among the messages of a batch by their undecoded bytes: what looks at millions takes a batch at a time."""
 
 
 class UnequalPartitions(ConfigError):
@@ -68,13 +72,15 @@ class Name:
         return said.path == self.text or said.path.endswith(b"/" + self.text) or said.file == self.file
 
     def filter(self) -> Filter:
-        """Tells of a message of the files topic, by its undecoded bytes, whether it may be about the file."""
+        """Chooses the messages of the files topic that may be about the file."""
         path, text = self.path, self.text
         if path is not None:
             start = path.hex().encode()
-            return lambda key, _value: key.startswith(start)
+            return lambda batch: [each for each in batch if (each.key() or b"").startswith(start)]
         # Avro holds the path's bytes as they are.
-        return lambda key, value: text in value or key.endswith(text)
+        return lambda batch: [
+            each for each in batch if text in (each.value() or b"") or (each.key() or b"").endswith(text)
+        ]
 
 
 @dataclass(slots=True)
@@ -102,8 +108,20 @@ class Reader:
         """
         consumer = self.cluster.consumer(None, {"enable.partition.eof": True})
         try:
+            # An id tells of no partition: where its source has not spoken of it is only looked at if none has.
+            unspoken = []
+            spoken = self.name is None or self.name.file is None
             for number in self._numbers(consumer):
-                yield _Slice(self, consumer, number).read()
+                found = _Slice(self, consumer, number)
+                evidence = found.read()
+                if spoken or evidence.versions:
+                    spoken = True
+                    yield evidence
+                else:
+                    unspoken.append(found)
+                del evidence
+            for found in () if spoken else unspoken:
+                yield found.read_unspoken()
         finally:
             consumer.close()
 
@@ -149,9 +167,23 @@ class _Slice:
             # A later attempt may settle the version that is meant.
             if name.file is not None:
                 self._read_events(_of_paths(paths))
-            self._read_receipts(_of_paths(paths))
-        elif name.file is not None:
-            self._read_receipts(lambda key, _value: key.endswith(name.text))
+            self._read_receipts(_of_paths(paths), start=self._first_receipt())
+
+    def _first_receipt(self) -> int:
+        """Where to begin with the receipts of the versions found: none is older than the first frame of its file."""
+        firsts = [sent.first for sent in self._evidence.versions.values()]
+        if None in firsts:
+            return 0
+        first = min(offset for offset in firsts if offset is not None)
+        # A frame that expired, or is not there, tells no time.
+        frames = self._messages(CHUNKS, None, first, first + 1)
+        return min((self._at(UPLOAD_ACKS, frame.timestamp()[1] - CLOCKS_APART) for frame in frames), default=0)
+
+    def read_unspoken(self) -> Evidence:
+        """The receipts of a version, asked for by its id, that no source has spoken of here."""
+        text = b"" if self._reader.name is None else self._reader.name.text
+        self._read_receipts(lambda batch: [each for each in batch if (each.key() or b"").endswith(text)])
+        return self._evidence
 
     def _read_since(self, since: int) -> None:
         events_from = self._at(FILES, since)
@@ -186,9 +218,9 @@ class _Slice:
         start: int = 0,
         end: int | None = None,
     ) -> None:
-        for message in self._messages(FILES, start, end):
-            key, value = message.key() or b"", message.value()
-            if not value or (wanted is not None and not wanted(key, value)):
+        for message in self._messages(FILES, wanted, start, end):
+            value = message.value()
+            if not value:
                 continue
             event = self._decoded(value, FileEvent)
             if event is not None and (meant is None or meant(event)):
@@ -205,9 +237,9 @@ class _Slice:
         remember = self._reader.since is not None
         # What is read to an end is older than what has been read before, and does not overrule it.
         older = end is not None
-        for message in self._messages(UPLOAD_ACKS, start, end):
+        for message in self._messages(UPLOAD_ACKS, wanted, start, end):
             key, value = message.key() or b"", message.value()
-            if (wanted is not None and not wanted(key, value or b"")) or (older and key in self._withdrawn):
+            if older and key in self._withdrawn:
                 continue
             if not value:
                 if not (older and key in self._heard):
@@ -240,12 +272,12 @@ class _Slice:
         if len(key) == 3:
             self._evidence.withdraw(key[1], key[2])
 
-    def _messages(self, topic: Topic, start: int, end: int | None) -> Iterator[RawMessage]:
+    def _messages(self, topic: Topic, wanted: Filter | None, start: int, end: int | None) -> Iterator[RawMessage]:
         ends: Mapping[int, int] | None = None if end is None else {self._number: end}
         batches = read_now(
             self._reader.cluster, topic, starts={self._number: start}, ends=ends, consumer=self._consumer
         )
-        return (message for batch in batches for message in batch)
+        return (message for batch in batches for message in (batch if wanted is None else wanted(batch)))
 
     def _at(self, topic: Topic, milliseconds: int) -> int:
         name = self._reader.cluster.topic_name(topic)
@@ -266,4 +298,4 @@ class _Slice:
 
 def _of_paths(paths: set[bytes]) -> Filter:
     """Messages of these paths: the first part of the key, in hexadecimal digits."""
-    return lambda key, _value: key[:_ID_CHARACTERS] in paths
+    return lambda batch: [each for each in batch if (each.key() or b"")[:_ID_CHARACTERS] in paths]
