@@ -178,8 +178,11 @@ def _run_member(stage: Stage, make: Callable[[], Stage], own: StageSettings, hos
         except (Fenced, ConsumerFailed) as error:
             joined.append(time.monotonic())
             often = len(joined) == MOST_JOINS and joined[-1] - joined[0] < JOINS_SECONDS
-            if often or stop.wait(REJOIN_SECONDS):
+            if often:
                 raise
+            if stop.wait(REJOIN_SECONDS):
+                # Its partitions are somebody else's already: there is nothing to drain.
+                return
             log.warning("lost the place in the group, joining anew", problem=str(error))
             stage = make()
         else:

@@ -112,6 +112,7 @@ class Commits:
         if problem is not None:
             if problem.code() == confluent_kafka.KafkaError.FENCED_INSTANCE_ID:
                 self._fenced = True
+                self._lease.revoke()
             log.debug("commit failed, trying again", problem=problem.str())
             return
         self._confirm(marks, sent)
@@ -135,6 +136,10 @@ class Commits:
                 log.warning("paused for too long, partitions are lost", problem=error.str())
                 return False
             time.sleep(INTERVAL)
+
+    def give_up(self) -> None:
+        """This process is no member any more: it may not act, whatever was answered before."""
+        self._lease.revoke()
 
     def revoking(self, partitions: Sequence[Partition]) -> None:
         """Send what is closed of these partitions before they go; the answer is not awaited.

@@ -355,9 +355,12 @@ class Loop:
 
     def _leave(self) -> None:
         """Finish what is finished; each step is bounded, since the broker may be away."""
+        # Without the lease the partitions may be another's: then nothing more is said of them.
+        lost = not self._lease.valid()
         try:
-            self._stage.flush()
-            self._stage.revoked(list(self._tracks), lost=False)
+            if not lost:
+                self._stage.flush()
+            self._stage.revoked(list(self._tracks), lost=lost)
         except HeadraceError as error:
             log.warning("flush at the end failed; the work is done again at the next start", error=str(error))
         try:

@@ -26,6 +26,7 @@ from headrace.topics import UPLOAD_ACKS, Topic
 
 log = structlog.get_logger(__name__)
 
+_FATAL = (confluent_kafka.KafkaError._FATAL, confluent_kafka.KafkaError.FENCED_INSTANCE_ID)  # noqa: SLF001
 FORSAKEN_SECONDS = 30.0
 REVIVE_SECONDS = 1.0
 
@@ -167,7 +168,9 @@ class Membership:
             if partition in self._tracks:
                 beginning, _ = self.consumer.get_watermark_offsets(self.on_the_wire(partition), timeout=10.0)
                 self._expired_while_running(self._tracks[partition], beginning)
-        elif error.fatal() or code == confluent_kafka.KafkaError.FENCED_INSTANCE_ID:
+        elif error.fatal() or code in _FATAL:
+            # Somebody else may have our partitions: nothing more is done about them.
+            self._commits.give_up()
             raise ConsumerFailed(group=self._group, problem=error.str())
         else:
             log.info("kafka reports", group=self._group, problem=error.str())

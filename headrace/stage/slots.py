@@ -1,13 +1,14 @@
 """Static membership: a stable `group.instance.id` for each process of a group on this machine.
 
-The id is the host and the lowest slot whose lock is free. The kernel frees the lock at SIGKILL, so a process that
-starts again at once gets its predecessor's partitions back without waiting for the session to end; a paused process
-keeps it. Source: design section 4, groups.
+The id is the host, a mark of the folder, and the lowest slot whose lock is free. The kernel frees the lock at SIGKILL,
+so a process that starts again at once gets its predecessor's partitions back without waiting for the session to end; a
+paused process keeps it. Source: design section 4, groups.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import platform
 from pathlib import Path
@@ -45,7 +46,9 @@ class Slot:
             break
         else:
             raise NoFreeSlot(slots=MOST_SLOTS if number is None else 1, group=group, folder=place)
-        self.instance = f"{platform.node()}-{self.number}"
+        # The folder is part of the name: the locks of another one say nothing about ours.
+        mark = hashlib.blake2b(os.fsencode(place.resolve()), digest_size=4).hexdigest()
+        self.instance = f"{platform.node()}-{mark}-{self.number}"
 
     def release(self) -> None:
         """Give the slot back."""
