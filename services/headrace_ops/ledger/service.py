@@ -119,7 +119,7 @@ class LedgerService:
             place = evidence.place(message)
             if job is not None and ledger.wants(job, place, message.offset()):
                 _take(ledger, job, place[0], message)
-            if place[0] == UPLOAD_ACKS.name and ledger.open:
+            if place[0] == UPLOAD_ACKS.name and len(ledger.open) > (job in ledger.open):
                 self._take_of_others(ledger, job, message)
 
     def _take_of_others(self, ledger: Ledger, job: str | None, message: RawMessage) -> None:
