@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from pathlib import Path
 
 import msgspec
@@ -22,7 +23,7 @@ BLOCK = 64 * 1024
 REQUEST = 256 * 1024 - 1024
 """Bytes to ask for at once: what fits into a message of OpenSSH's."""
 SMALLEST_REQUEST = 4 * 1024
-SYNC_EVERY = 64 * 1024 * 1024
+SYNC_EVERY = 32 * 1024 * 1024
 """Bytes that are fetched again at most after a death."""
 
 Progress = Callable[[int, int], None]
@@ -164,48 +165,61 @@ class Fetch:
             raise SpoolFull(folder=self._folder, problem=error.strerror or str(error)) from error
 
     def _copy(self, reader: Reader, handle: bytes, record: Record, start: int) -> None:
-        """Bring the rest, with a bounded number of requests under way, and append it in order."""
-        size = record.size
-        under_way: dict[int, tuple[int, int]] = {}
-        early: dict[int, memoryview] = {}
-        again: list[tuple[int, int]] = []
-        asked = written = synced = start
+        """Bring the rest and append it; whatever ends that, how far it came is remembered."""
+        written = synced = start
         with self._part.open("ab" if start else "wb", buffering=0) as out:
             out.truncate(start)
-            while written < size:
-                while len(under_way) + len(early) < self._outstanding and (again or asked < size):
-                    if again:
-                        offset, length = again.pop()
-                    else:
-                        offset, length = asked, min(self._request, size - asked)
-                        asked += length
-                    under_way[reader.request(handle, offset, length)] = (offset, length)
-                answer = reader.answer(self._path)
-                offset, length = under_way.pop(answer.request, (-1, 0))
-                data = answer.data
-                if offset < 0 or len(data) > length:
-                    raise RemoteChanged(path=self._path, problem="the server answers what nobody asked")
-                if not data:
-                    raise RemoteChanged(path=self._path, problem=f"it ends at byte {offset} of {size}")
-                if len(data) < length:
-                    # It gives less at a time than we ask for: ask for the rest, and for less from now on.
-                    again.append((offset + len(data), length - len(data)))
-                    self._request = max(SMALLEST_REQUEST, min(self._request, len(data)))
-                early[offset] = data
-                while (piece := early.pop(written, None)) is not None:
+            try:
+                for piece in self._pieces(reader, handle, start, record.size):
                     _write(out.fileno(), piece)
                     written += len(piece)
                     self.moved += len(piece)
-                if written - synced >= SYNC_EVERY or written == size:
-                    os.fdatasync(out.fileno())
-                    synced = written
-                    self._remember(msgspec.structs.replace(record, done=synced))
-                try:
-                    self._progress(written, size)
-                except BaseException:
-                    os.fdatasync(out.fileno())
-                    self._remember(msgspec.structs.replace(record, done=written))
-                    raise
+                    if written - synced >= SYNC_EVERY:
+                        self._keep(out.fileno(), record, written)
+                        synced = written
+                    self._progress(written, record.size)
+            finally:
+                self._keep(out.fileno(), record, written)
+
+    def _keep(self, handle: int, record: Record, done: int) -> None:
+        os.fdatasync(handle)
+        self._remember(msgspec.structs.replace(record, done=done))
+
+    def _pieces(self, reader: Reader, handle: bytes, start: int, size: int) -> Iterator[memoryview]:
+        """The bytes from `start`, in order, with a bounded number of requests under way."""
+        under_way: dict[int, tuple[int, int]] = {}
+        early: dict[int, memoryview] = {}
+        again: list[tuple[int, int]] = []
+        asked = given = start
+        while given < size:
+            while again or asked < size:
+                # What comes next may always be asked for, or answers that came early would fill the window for ever.
+                if len(under_way) + len(early) >= self._outstanding and not (again and again[0][0] == given):
+                    break
+                if again:
+                    offset, length = heappop(again)
+                    if length > self._request:
+                        heappush(again, (offset + self._request, length - self._request))
+                        length = self._request
+                else:
+                    offset, length = asked, min(self._request, size - asked)
+                    asked += length
+                under_way[reader.request(handle, offset, length)] = (offset, length)
+            answer = reader.answer(self._path)
+            offset, length = under_way.pop(answer.request, (-1, 0))
+            data = answer.data
+            if offset < 0 or len(data) > length:
+                raise RemoteChanged(path=self._path, problem="the server answers what nobody asked")
+            if not data:
+                raise RemoteChanged(path=self._path, problem=f"it ends at byte {offset} of {size}")
+            if len(data) < length:
+                # It gives less at a time than we ask for: ask for the rest, and for less from now on.
+                heappush(again, (offset + len(data), length - len(data)))
+                self._request = max(SMALLEST_REQUEST, min(self._request, len(data)))
+            early[offset] = data
+            while (piece := early.pop(given, None)) is not None:
+                given += len(piece)
+                yield piece
 
 
 def _write(handle: int, piece: memoryview) -> None:
