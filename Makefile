@@ -9,7 +9,7 @@ demo: setup               ## See the main job on this machine.
 	$(BIN)/headrace demo
 
 test: check partners      ## Everything that the README promises; at most 30 minutes on two cores.
-	$(BIN)/pytest tests/contract tests/integration tests/chaos -m "not long"
+	deploy/setup/test.sh
 
 check: setup              ## Seconds: style, types, import rules, unit tests.
 	$(BIN)/ruff check
