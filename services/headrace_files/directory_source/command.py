@@ -35,6 +35,7 @@ def watch(
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="REGEX", help="Leave out paths in which this is found; repeatable.")
     ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Name of the dataset that the files belong to.")] = None,
     settle: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Take a file when it has been still for this long.")
     ] = None,
@@ -91,6 +92,7 @@ def watch(
         "include": include or None,
         "exclude": exclude or None,
         "new_only": new_only,
+        "dataset": dataset,
         "settle": settle,
         "polling": polling,
         "poll_every": poll_every,
