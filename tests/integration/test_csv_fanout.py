@@ -19,6 +19,7 @@ from headrace.proof.groups import positions
 from headrace_files.csv_fanout.service import CsvFanout
 from headrace_files.csv_fanout.settings import CsvFanoutSettings
 from tests.support import records
+from tests.support.dead import as_json, headrace
 from tests.support.feeding import FedFile, Feeder
 from tests.support.processes import Service
 from tests.support.running import dead_letters, header, new_cluster, receipts_on_log, running
@@ -127,6 +128,27 @@ def test_every_line_is_a_record_or_a_dead_letter_and_the_receipt_says_which(
         == f"Line {header(letter, 'dlq-item').rpartition('/')[2]}: the row has 2 fields instead of 3."
     )
     assert outcomes(cluster)[files[2].item] == [("delivered", 0, None)]
+
+
+def test_a_bad_row_is_listed_without_its_values_and_not_sent_back_as_if_it_were_a_frame(
+    cluster: Cluster, feeder: Feeder, fan_out
+) -> None:
+    file = fed("file", HEADER + b"\n1,2,3\nSECRET,SECRET\n", job="nightly")
+    feeder.send(file, *file.frames(), headers=[("hr-job", b"nightly")])
+    feeder.flush()
+    with running(fan_out(), cluster):
+        wait_until(lambda: len(receipts_on_log(cluster)) == 1, within=30)
+    (ack,) = receipts_on_log(cluster)
+    assert ack.job == "nightly"
+    (letter,) = dead_letters(cluster)
+    assert header(letter, "hr-job") == "nightly"
+    shown = headrace(cluster, "dlq", "show")[1]
+    assert f"{file.item}/3" in shown
+    assert "SECRET" not in shown
+    code, output = headrace(cluster, "dlq", "redrive", "--json")
+    assert code == 3
+    told = as_json(output)
+    assert (told["chosen"], told["stay"]["piece"], told["files_in_pieces"]) == (0, 1, [file.item])
 
 
 def test_archives_come_out_as_the_rows_of_all_their_members(

@@ -236,6 +236,9 @@ class Publisher:
     def _send_markers(self, arriving: Arriving, topic: str, partitions: list[BitMap64], total: int) -> None:
         """Say in each partition which lines of the file it holds."""
         key = encode_key((arriving.item,))
+        known = dict(arriving.first.headers)
+        carried = [(name, known[name]) for name in deadletter.CARRIED if known.get(name)]
+        self._guard(arriving)
         for number, lines in enumerate(partitions):
             pieces = _pieces(lines)
             for part, piece in enumerate(pieces):
@@ -244,7 +247,7 @@ class Publisher:
                     count=len(piece), part=part, parts=len(pieces), total=total, source=arriving.frame.source,
                     path=arriving.frame.path, at=time.time_ns() // 1000,
                 )  # fmt: skip
-                self._insist(arriving, topic, avro.encode(marker), key, number)
+                self._insist(arriving, topic, avro.encode(marker), key, number, carried)
 
     def _insist(
         self,
