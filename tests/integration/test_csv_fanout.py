@@ -15,7 +15,9 @@ from headrace.broker import EmbeddedBroker
 from headrace.datasets.catalogue import Datasets
 from headrace.kafka.admin import create_missing
 from headrace.kafka.clients import Cluster
+from headrace.kafka.reading import watermarks
 from headrace.proof.groups import positions
+from headrace_files.csv_fanout.publishing import MOST_IN_HAND
 from headrace_files.csv_fanout.service import CsvFanout
 from headrace_files.csv_fanout.settings import CsvFanoutSettings
 from tests.support import records
@@ -196,7 +198,7 @@ def test_files_of_no_dataset_and_of_others_are_passed_by_with_a_receipt_and_hold
         (HEADER + b"\nx\n" * 11, "too-many-bad-rows"),
     ],
 )
-def test_a_file_that_cannot_be_trusted_is_put_aside_and_nothing_of_it_is_published(
+def test_a15_a_file_that_cannot_be_trusted_is_put_aside_and_nothing_of_it_is_published(
     cluster: Cluster, feeder: Feeder, datasets: Datasets, fan_out, content: bytes, code: str
 ) -> None:
     bad, good = fed("bad", content), fed("good", rows(10))
@@ -316,6 +318,45 @@ def test_a_fan_out_that_is_killed_loses_no_line_and_its_successor_says_the_same(
     wait_until(lambda: len({ack.item for ack in receipts_on_log(cluster)}) == 2, within=30)
     service.stop()
     assert check(cluster, datasets, first, second) == []
+
+
+def test_one_that_slept_past_its_session_publishes_nothing_of_what_another_has_finished(
+    cluster: Cluster, feeder: Feeder, datasets: Datasets, folder: Path, tmp_path: Path
+) -> None:
+    environment = {
+        "HEADRACE_KAFKA__BOOTSTRAP": cluster.bootstrap,
+        "HEADRACE_KAFKA__PREFIX": cluster.settings.prefix,
+        "HEADRACE_DATASETS__FOLDER": str(folder),
+        "HEADRACE_STATE": str(tmp_path / "state"),
+        "HEADRACE_CSV_FANOUT__SESSION_TIMEOUT": "6s",
+    }
+    sleeper, other = (Service(name, tmp_path, ["fan-out"], environment) for name in ("sleeper", "other"))
+    file, later = fed("file", rows(300_000)), fed("later", rows(100, 2))
+    send(feeder, file)
+    sleeper.start()
+    wait_until(lambda: published(cluster, datasets) > 0, within=30)
+    sleeper.pause()
+    other.start()
+    wait_until(lambda: len(receipts_on_log(cluster)) == 1, within=60)
+    before = published(cluster, datasets)
+    sleeper.wake()
+    send(feeder, later)
+    wait_until(lambda: len({ack.item for ack in receipts_on_log(cluster)}) == 2, within=60)
+    for service in (sleeper, other):
+        service.stop()
+    # What its client had in hand when it fell asleep may still come; whole blocks of rows may not.
+    assert published(cluster, datasets) - before < MOST_IN_HAND + 5_000
+    assert check(cluster, datasets, file, later) == []
+
+
+def published(cluster: Cluster, datasets: Datasets) -> int:
+    """Messages on the topic of the dataset."""
+    topic = datasets["feed"].topic
+    reader = cluster.consumer(None)
+    name = cluster.topic_name(topic)
+    ends = [watermarks(cluster, reader, name, number)[1] for number in range(cluster.partitions(topic, reader))]
+    reader.close()
+    return sum(ends)
 
 
 def test_the_oracle_sees_a_lost_line_and_a_forged_one(

@@ -298,6 +298,37 @@ def test_archives_are_told_by_content_and_each_member_has_its_own_header(tmp_pat
     assert (found.lines, found.members, found.rows) == (6, 2, 4)
 
 
+def test_a16_a_dump_with_all_that_the_old_loader_stumbled_over_is_counted_exactly() -> None:
+    """Reference art 5.7 A16, 1.7, 1.7b."""
+    students = Datasets()["art_students"]
+    names = [column.name for column in students.declaration.columns]
+    header = "^".join([*names, "Filipino"])
+
+    def row(ssid: int, first: str = "Ana") -> str:
+        own = {"SSID": str(ssid), "StateAbbreviation": "CA", "FirstName": first}
+        return "^".join([own.get(name, "") for name in names] + [""])
+
+    lines = [header, *(row(number) for number in range(2, 25))]
+    lines[3] = row(4, '"Ana')
+    lines[7] = ""
+    lines[11] = row(12).rpartition("^")[0]
+    lines[15] = row(16) + "^^"
+    first = b"\xef\xbb\xbf" + "\r\n".join(lines).encode("latin-1") + b"\r\n"
+    second = "\n".join([header, *(row(number) for number in range(100, 124))]).encode("latin-1")
+    content = zipped(("CA_students.csv", first), ("more.csv", second))
+    assert [(line, code) for line, code, _ in bad(students, content)] == [
+        (4, "stray-quote"),
+        (8, "blank-line"),
+        (12, "wrong-columns"),
+        (16, "wrong-columns"),
+    ]
+    found = survey(students, io.BytesIO(content))
+    assert (found.lines, found.members, found.rows, found.good) == (24 + 25, 2, 23 + 24, 19 + 24)
+    ssids = [values[0] for values in good(students, content)]
+    wanted = [number for number in range(2, 25) if number not in (4, 8, 12, 16)]
+    assert ssids == [str(number) for number in [*wanted, *range(100, 124)]]
+
+
 def test_damaged_archives_are_refused_before_a_row_counts(tmp_path: Path) -> None:
     dataset = declare(tmp_path)
     content = b"a,b\n" + b"".join(b"%d,%d\n" % (n, n * n) for n in range(5000))

@@ -36,6 +36,7 @@ LARGEST_COVERS = 900 * 1024
 ROWS_BETWEEN_LOOKS = 2000
 LINES_AT_ONCE = 50_000
 PATIENCE = 0.05
+MOST_IN_HAND = 20_000
 
 _PURGED = frozenset({confluent_kafka.KafkaError._PURGE_QUEUE, confluent_kafka.KafkaError._PURGE_INFLIGHT})  # noqa: SLF001 - their only names
 
@@ -105,7 +106,14 @@ class Publisher:
         self._earlier = EarlierFiles(cluster, group)
         self._failure: NotPublished | None = None
         # Reports of deliveries would double what a record costs; only failures are told, an empty queue is success.
-        self._producer = cluster.producer({"on_delivery": self._delivered, "delivery.report.only.error": True})
+        self._producer = cluster.producer(
+            {
+                "on_delivery": self._delivered,
+                "delivery.report.only.error": True,
+                # What a process that fell asleep had in hand still comes when it wakes, so it has little.
+                "queue.buffering.max.messages": MOST_IN_HAND,
+            }
+        )
 
     def publish(self, arriving: Arriving) -> Published:
         """Make records of a file that is complete.
