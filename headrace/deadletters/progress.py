@@ -8,7 +8,8 @@ from when on it may have published what it could no longer record.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import confluent_kafka
@@ -17,6 +18,14 @@ from headrace.deadletters.decisions import group_name
 from headrace.kafka.clients import METADATA_SECONDS, Cluster, KafkaUnreachable
 from headrace.topics import DEAD_LETTERS
 
+PATIENCE_SECONDS = 30.0
+_NOT_YET = frozenset(
+    {
+        confluent_kafka.KafkaError.NOT_COORDINATOR,
+        confluent_kafka.KafkaError.COORDINATOR_NOT_AVAILABLE,
+        confluent_kafka.KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    }
+)
 _METADATA = re.compile(r"^began=(\d{1,19})$")
 
 
@@ -46,10 +55,7 @@ class Progress:
         """Where it stands; partitions that nothing is known of begin at 0."""
         count = self._cluster.partitions(DEAD_LETTERS, self._consumer)
         wanted = [confluent_kafka.TopicPartition(self._topic, number) for number in range(count)]
-        try:
-            found = self._consumer.committed(wanted, timeout=METADATA_SECONDS)
-        except confluent_kafka.KafkaException as error:
-            raise self._unreachable(error) from error
+        found = self._patiently(lambda: self._consumer.committed(wanted, timeout=METADATA_SECONDS))
         began = [int(match[1]) for part in found if (match := _METADATA.match(part.metadata or ""))]
         lows = {part.partition: max(0, part.offset) for part in found}
         return Standing(lows, min(began) if began else None)
@@ -61,13 +67,21 @@ class Progress:
             confluent_kafka.TopicPartition(self._topic, number, offset, metadata=metadata)
             for number, offset in standing.lows.items()
         ]
-        try:
-            answers = self._consumer.commit(offsets=offsets, asynchronous=False)
-        except confluent_kafka.KafkaException as error:
-            raise self._unreachable(error) from error
-        problem = next((part.error for part in answers if part.error is not None), None)
-        if problem is not None:
-            raise self._unreachable(confluent_kafka.KafkaException(problem))
+        self._patiently(lambda: self._consumer.commit(offsets=offsets, asynchronous=False))
 
-    def _unreachable(self, error: confluent_kafka.KafkaException) -> KafkaUnreachable:
-        return KafkaUnreachable(bootstrap=self._cluster.bootstrap, problem=error.args[0].str())
+    def _patiently(
+        self, ask: Callable[[], list[confluent_kafka.TopicPartition]]
+    ) -> list[confluent_kafka.TopicPartition]:
+        """Ask the group's coordinator. One that is just being chosen, or reads its log, is asked again for a while."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                answers = ask()
+                problem = next((part.error for part in answers if part.error is not None), None)
+            except confluent_kafka.KafkaException as error:
+                problem = error.args[0]
+            if problem is None:
+                return answers
+            if problem.code() not in _NOT_YET or time.monotonic() > deadline:
+                raise KafkaUnreachable(bootstrap=self._cluster.bootstrap, problem=problem.str())
+            time.sleep(0.1)
