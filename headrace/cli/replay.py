@@ -266,10 +266,12 @@ def _window(cluster: Cluster, start: str | None, end: str | None) -> Window:
     return {number: (lows.get(number, 0), min(high, highs.get(number, high))) for number, (_, high) in bounds.items()}
 
 
-def _looking(session: Session, chosen: Target, endpoint: str | None) -> Look:
-    """How to look at the destination of a service."""
+def _looking(session: Session, chosen: Target, endpoint: str | None) -> Look | None:
+    """How to look at the destination of a service, None if it has none that could be compared."""
+    if chosen.entry.destination is None:
+        return None
     store = StoreReader(session.sources, endpoint, buckets_in(chosen.settings))
-    home = getattr(chosen.settings, chosen.entry.destination or "", None)
+    home = getattr(chosen.settings, chosen.entry.destination)
     return partial(
         confirm,
         readers={"file": read_file, "s3": store.read},
@@ -282,7 +284,7 @@ def _reads_files(chosen: Target, *, told: bool) -> bool:
     if CHUNKS.name in chosen.entry.reads:
         return True
     if told:
-        raise NotReplayable(service=chosen.section, problem="it reads no files, and its destination cannot be compared")
+        raise NotReplayable(service=chosen.section, problem="it reads no files")
     return False
 
 

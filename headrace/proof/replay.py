@@ -27,7 +27,7 @@ from headrace.proof.verify import newest_of_each_place, read_again
 from headrace.stage.contract import Version
 from headrace.topics import CHUNKS
 
-Why = Literal["gone", "differs", "missing", "failed", "dead_lettered", "held", "wanted"]
+Why = Literal["gone", "differs", "missing", "failed", "dead_lettered", "held"]
 
 Window = Mapping[int, tuple[int, int]]
 """Offsets of the chunks topic, per partition: the first, and the one after the last."""
@@ -112,14 +112,15 @@ class Planner:
     """Finds out what there is to do for one group.
 
     Parameters:
-        look: what lies at the place that a receipt names; see `confirm`.
+        look: what lies at the place that a receipt names; see `confirm`. None where nobody can look, as at a topic:
+            what is delivered is then taken to be there.
         name: only versions of this file; `window`: only versions with frames in it.
         failed: also what failed, died or is held.
     """
 
     cluster: Cluster
     group: str
-    look: Look
+    look: Look | None
     name: Name | None = None
     window: Window | None = None
     failed: bool = False
@@ -137,7 +138,7 @@ class Planner:
         for evidence in reader.evidence():
             found = list(accounts(evidence, {self.group: committed}))
             meant = [account for account in found if self._meant(account)]
-            checks = read_again(meant, newest_of_each_place(found), self.look)
+            checks = {} if self.look is None else read_again(meant, newest_of_each_place(found), self.look)
             work = []
             for account in meant:
                 sent, entry = account.sent, account.entries.get(self.group)

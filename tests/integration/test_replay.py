@@ -258,6 +258,22 @@ def test_a_dead_file_in_pieces_is_replayed_once_the_setting_is_mended_and_its_le
     assert headrace(cluster, "dlq", "list")[0] == 0
 
 
+def test_what_failed_is_tried_again_when_asked_for(
+    cluster: Cluster, feeder: Feeder, tree: Path, environment: dict[str, str]
+) -> None:
+    file = FedFile(b"CON", b"content")
+    send(feeder, [file, FedFile(b"other", b"x")])
+    assemble(cluster, Assembler(AssemblerSettings(root=tree)), 2)
+    allowed = environment | {"HEADRACE_ASSEMBLER__DEVICE_NAMES": "allow"}
+    code, told = replay(cluster, allowed, "--service", "assembler")
+    assert (code, told["services"][0]["again"], told["services"][0]["kept"]["dead_lettered"]) == (0, 0, 1)
+    code, told = replay(cluster, allowed, "--service", "assembler", "--failed")
+    assert (code, told["services"][0]["outcomes"]) == (0, {"delivered": 1})
+    assert (tree / "CON").read_bytes() == file.content
+    assert books(cluster).exit_code == 0
+    assert headrace(cluster, "dlq", "list")[0] == 0
+
+
 def test_an_old_version_that_is_replayed_does_not_replace_the_new_one(
     cluster: Cluster, feeder: Feeder, tree: Path, environment: dict[str, str]
 ) -> None:

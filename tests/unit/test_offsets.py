@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace import deadletter
 from headrace.chunks.frames import Close
 from headrace.events import Covers, UploadAck
 from headrace.stage.contract import Message, Partition, Version
-from headrace.stage.offsets import Mark, Track, parse_metadata
+from headrace.stage.offsets import Mark, Track, newest_header, newest_named, parse_metadata
 
 PARTITION = Partition("chunks", 0)
 
@@ -166,3 +167,34 @@ def test_what_a_receipt_under_way_covers_is_not_done_again_when_a_batch_comes_tw
     books.release(entry, ack("a", 3, 5), 1)
     assert books.covered("a", 5)
     assert books.mark().low == 6
+
+
+def test_a_receipt_that_was_taken_back_covers_nothing_and_its_version_is_not_the_newest() -> None:
+    books = track(end=5)
+    file = bytes(15) + b"\x01"
+    books.learn(ack(file.hex(), 3, 9, file), "path")
+    books.learn(ack("other", 4, 8), "path")
+    books.withdraw(file.hex(), "path")
+    assert not books.covered(file.hex(), 3)
+    assert books.covered("other", 8)
+    assert books.newest("path") is None
+
+
+def test_a_re_driven_message_is_as_old_as_it_was_and_tells_of_the_newest_version() -> None:
+    newest = Version(None, 20, bytes(16))
+    headers = [(deadletter.FIRST_OFFSET, b"7"), (deadletter.NEWEST, newest_header(newest))]
+    again = replace(message("a", 500), headers=headers)
+    assert again.order == 7
+    assert message("a", 500).order == 500
+    books = track()
+    books.open("a", again)
+    assert books.newest("path") == newest
+
+
+def test_headers_that_somebody_made_up_are_no_versions() -> None:
+    for value in (b"", b"1/2", b"x/1/" + b"0" * 32, b"1/" + b"9" * 40 + b"/" + b"0" * 32, b"\xff" * 50):
+        assert newest_named([(deadletter.NEWEST, value)]) is None
+        assert deadletter.first_offset([(deadletter.FIRST_OFFSET, value)], 9) == 9
+    assert deadletter.first_offset([(deadletter.FIRST_OFFSET, b"99")], 9) == 9
+    for version in (Version(None, 0, bytes(16)), Version(-5, 7, b"\x01" * 16)):
+        assert newest_named([(deadletter.NEWEST, newest_header(version))]) == version
