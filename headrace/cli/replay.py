@@ -25,6 +25,7 @@ from headrace.kafka.clients import Cluster
 from headrace.proof.awaiting import Awaiting, ends_of_receipts
 from headrace.proof.bounded import BoundedPass, PassStopped
 from headrace.proof.destinations import read_file
+from headrace.proof.groups import UnknownSink
 from headrace.proof.log import Name
 from headrace.proof.replay import Look, Plan, Planner, Window, chunk_bounds, confirm, expected, offsets_at
 from headrace.proof.report import printable, size_text
@@ -125,7 +126,12 @@ def replay(
             for each in chosen:
                 look = _looking(session, each, endpoint)
                 planner = Planner(cluster, each.group, look, name, bounded, failed or file is not None)
-                results.append(run.one_file(each, planner) if name else run.service(each, planner, detach=detach))
+                try:
+                    results.append(run.one_file(each, planner) if name else run.service(each, planner, detach=detach))
+                except UnknownSink:
+                    # Of all that could run here, some never did.
+                    if service is not None or (each is chosen[-1] and not results):
+                        raise
             code = _tell(cluster, results, dry_run=dry_run, json=json)
     raise typer.Exit(code)
 

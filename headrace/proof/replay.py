@@ -21,7 +21,7 @@ from headrace.objects.store import Head
 from headrace.proof.books import Account, Entry, accounts
 from headrace.proof.destinations import Check, Read, check, is_absent
 from headrace.proof.evidence import Received, Sent
-from headrace.proof.groups import positions
+from headrace.proof.groups import UnknownSink, positions
 from headrace.proof.log import Name, Reader
 from headrace.proof.verify import newest_of_each_place, read_again
 from headrace.stage.contract import Version
@@ -128,14 +128,18 @@ class Planner:
     def plan(self, advance: Callable[[int], None] = lambda _count: None) -> Plan:
         """Read the log and look at the destinations; `advance` is told how many versions are dealt with.
 
-        Raises UnequalPartitions, MissingTopic, KafkaUnreachable.
+        Raises UnknownSink if the group has read nothing and said nothing, UnequalPartitions, MissingTopic,
+        KafkaUnreachable.
         """
         plan = Plan(self.group)
-        committed = positions(self.cluster).get(self.group, {})
+        known = positions(self.cluster)
+        committed = known.get(self.group, {})
+        heard = bool(committed)
         reader = Reader(self.cluster, None, self.name, lambda group: group == self.group, frozenset({self.group}))
         beginnings = chunk_bounds(self.cluster)
         count = 0
         for evidence in reader.evidence():
+            heard = heard or self.group in evidence.groups()
             found = list(accounts(evidence, {self.group: committed}))
             meant = [account for account in found if self._meant(account)]
             checks = {} if self.look is None else read_again(meant, newest_of_each_place(found), self.look)
@@ -152,6 +156,9 @@ class Planner:
             plan.work += work
             self._remember(plan, found, {each.path_id for each in work}, {each.file for each in work})
             advance(count)
+        if not heard:
+            listed = ", ".join(sorted(known)) or "none"
+            raise UnknownSink(sink=self.group, topic=self.cluster.topic_name(CHUNKS), known=listed)
         return plan
 
     def _meant(self, account: Account) -> bool:

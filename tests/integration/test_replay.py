@@ -379,6 +379,9 @@ def test_wrong_usage_says_what_to_do(cluster: Cluster, environment: dict[str, st
         (("--service", "nothing"), "Known services"),
         (("--service", "directory_source"), "reads no topics"),
         (("--service", "assembler", "--sink", "elsewhere", "--set", "root"), "NAME=VALUE"),
+        (("--service", "assembler", "--sink", "elsewhere"), "Known groups"),
+        (("--service", "assembler", "--dry-run"), "Known groups"),
+        (("--file", "a"), "Known groups"),
     ):
         code, output = headrace(cluster, "replay", *arguments, environment=environment)
         assert (code, words in output) == (2, True), output
