@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from headrace.checks import Check
-    from headrace.config import Section, ServiceSettings, Settings
+    from headrace.config import Section, ServiceSettings, Settings, Sources
     from headrace.kafka.clients import Cluster
     from headrace.observe.health import Health
     from headrace.observe.metrics import MetricEntry, Metrics
@@ -51,6 +51,17 @@ class Host:
     cluster: Cluster
     health: Health
     metrics: Metrics
+    sources: Sources | None = None
+
+    def shared(self, name: str) -> Any:
+        """The settings of a section that the family's services share.
+
+        Raises what is wrong with them.
+        """
+        from headrace.config import sources
+
+        found = self.sources if self.sources is not None else sources(None)
+        return found.section(name, sections()[name].load_settings()).values
 
 
 class ServiceFactory(Protocol):
@@ -140,14 +151,22 @@ class CommandEntry:
 
 @dataclass(frozen=True)
 class Family:
-    """What a package brings: stages, topics of its own, commands, and stand-ins for the outside systems."""
+    """What a package brings: stages, topics of its own, commands, and stand-ins for the outside systems.
+
+    `topics` may be the `"module:attribute"` of a sequence of them.
+    """
 
     name: str
     stages: Sequence[StageEntry] = ()
-    topics: Sequence[Topic] = ()
+    topics: Sequence[Topic] | str = ()
     commands: Sequence[CommandEntry] = ()
     sections: Sequence[SectionEntry] = ()
     sandbox: Sequence[CommandEntry] = field(default=())
+
+
+def _topics(family: Family) -> Sequence[Topic]:
+    topics: Sequence[Topic] = load(family.topics) if isinstance(family.topics, str) else family.topics
+    return topics
 
 
 def named(topic: str, names: Sequence[str]) -> bool:
@@ -209,5 +228,5 @@ def catalogue(of: Iterable[Family] | None = None, datasets: Path | None = None) 
     from headrace.datasets.catalogue import Datasets  # these load what the command line's help needs not
     from headrace.topics import SPINE
 
-    own = [topic for family in (families() if of is None else of) for topic in family.topics]
+    own = [topic for family in (families() if of is None else of) for topic in _topics(family)]
     return (*SPINE, *own, *(dataset.topic for dataset in Datasets(datasets).values()))

@@ -186,7 +186,10 @@ class _Run:
         watcher = threading.Thread(target=awaiting.run, args=(self.stop,), name="receipts")
         watcher.start()
         try:
-            run_service(chosen.entry, chosen.section, self.session.settings, own, self.cluster, self.stop)
+            run_service(
+                chosen.entry, chosen.section, self.session.settings, own, self.cluster, self.stop,
+                sources=self.session.sources,
+            )  # fmt: skip
         finally:
             self.stop.set()
             watcher.join()

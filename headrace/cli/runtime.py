@@ -111,7 +111,7 @@ def serve(
     with stopping(stop or threading.Event(), with_parent=with_parent) as ending:
         cluster = _reachable(session, entry, ending)
         if cluster is not None:
-            run_service(entry, name, session.settings, settings, cluster, ending, factory)
+            run_service(entry, name, session.settings, settings, cluster, ending, factory, session.sources)
 
 
 def run_service(
@@ -122,6 +122,7 @@ def run_service(
     cluster: Cluster,
     stop: threading.Event,
     factory: ServiceFactory | None = None,
+    sources: Sources | None = None,
 ) -> None:
     """Run a service in this thread, with its metrics and health, until `stop` is set and it has drained.
 
@@ -130,7 +131,7 @@ def run_service(
     health = Health()
     metrics = Metrics([*(LOOP_METRICS if isinstance(own, StageSettings) else ()), *entry.load_metrics()])
     make = factory or entry.load_factory()
-    host = Host(name, settings, cluster, health, metrics)
+    host = Host(name, settings, cluster, health, metrics, sources)
     service = make(own, host)
     with ExitStack() as held:
         if own.metrics_port != 0:

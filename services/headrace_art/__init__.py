@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headrace.families import CommandEntry, Family, SectionEntry
+from headrace.families import CommandEntry, Family, SectionEntry, StageEntry
 
 family = Family(
     name="art",
@@ -12,6 +12,26 @@ family = Family(
             purpose="the registration system that students, districts and schools go to",
             settings="headrace_art.client.settings:ArtSettings",
             check="headrace_art.checks:art",
+        ),
+    ),
+    topics="headrace_art.topics:TOPICS",
+    stages=(
+        StageEntry(
+            name="entities",
+            purpose="registers districts and schools at ART",
+            settings="headrace_art.entities.settings:EntitiesSettings",
+            factory="headrace_art.entities.service:service",
+            reads=("records.art_schools",),
+            writes=("entities", "upload-acks", "dead-letters"),
+        ),
+        StageEntry(
+            name="students",
+            purpose="brings new and changed students to ART",
+            settings="headrace_art.students.settings:StudentsSettings",
+            factory="headrace_art.students.service:service",
+            metrics="headrace_art.students.metrics:METRICS",
+            reads=("records.art_students", "entities", "state.students"),
+            writes=("state.students", "upload-acks", "dead-letters"),
         ),
     ),
     commands=(

@@ -1,0 +1,124 @@
+"""Brings about at ART what a schools file asks for: many at once, districts before schools.
+
+Source: reference art 1.8, 3.7, R6.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from headrace.errors import HeadraceError, RefusedError, TransientError
+from headrace_art.client.art import ArtClient
+from headrace_art.client.concurrency import for_each
+from headrace_art.client.errors import FieldsRefused
+from headrace_art.client.patience import Patience
+from headrace_art.client.records import Entity
+from headrace_art.client.timing import Time
+from headrace_art.entity_plan import Action, Decision, Wanted, decide
+
+_EXISTS = frozenset({"LocalEducationAgencyIdentifier", "InstitutionIdentifier"})
+_NO_PARENT = "ParentExternalId"
+_PARENT_PAUSE = 0.5
+
+
+class ParentMissing(RefusedError):
+    """The {kind} {entity_id} cannot be registered: ART does not know its district {parent_id}. Add its row."""
+
+    code = "art-parent-missing"
+
+
+class Registered(NamedTuple):
+    """What became of one of them. `parent_id` is ART's; `problem` is why it is not as wanted."""
+
+    wanted: Wanted
+    decision: Decision
+    parent_id: str
+    problem: HeadraceError | None = None
+
+
+class Registrar:
+    """Registers districts and schools.
+
+    Parameters:
+        may_act: whether this process may still change anything.
+        known: whether ART has confirmed such an entity before: then it is looked for first, else created first.
+        parent_wait: seconds that a school waits for its district.
+    """
+
+    def __init__(
+        self,
+        client: ArtClient,
+        patience: Patience,
+        time: Time,
+        may_act: Callable[[], bool],
+        known: Callable[[Wanted], bool],
+        parent_wait: float,
+    ) -> None:
+        self._client, self._patience, self._time = client, patience, time
+        self._may_act, self._known, self._parent_wait = may_act, known, parent_wait
+
+    async def register(self, districts: Sequence[Wanted], institutions: Sequence[Wanted]) -> list[Registered]:
+        """Register all. Raises ConfigError for what the operator must mend."""
+        done: list[Registered] = []
+
+        async def one(wanted: Wanted) -> None:
+            done.append(await self._one(wanted))
+
+        for group in (districts, institutions):
+            await for_each(group, one, self._client.settings.connections)
+        return done
+
+    async def _one(self, wanted: Wanted) -> Registered:
+        began = self._time.now()
+        while True:
+            try:
+                return await self._patience.run(lambda: self._ensure(wanted))
+            except ParentMissing as error:
+                if self._time.now() - began >= self._parent_wait:
+                    return Registered(wanted, Decision(Action.CREATE, False), wanted.parent_id, error)
+                await self._time.sleep(_PARENT_PAUSE)
+            except RefusedError as error:
+                return Registered(wanted, Decision(Action.CREATE, False), wanted.parent_id, error)
+            except TransientError:
+                await self._time.sleep(1.0)  # an outage longer than patience: the file waits with it
+
+    async def _ensure(self, wanted: Wanted) -> Registered:
+        if not self._known(wanted):
+            created = await self._create(wanted)
+            if created is not None:
+                return created
+        found = await self._client.find(wanted.kind, wanted.entity_id)
+        if found is None:
+            created = await self._create(wanted)
+            if created is not None:
+                return created
+            found = await self._client.find(wanted.kind, wanted.entity_id)
+        if found is None:
+            raise FieldsRefused(endpoint="entity_modify", fields=("entityId",))
+        return await self._adjust(wanted, found)
+
+    async def _adjust(self, wanted: Wanted, found: Entity) -> Registered:
+        decision = decide(wanted, found.name, found.parent_id)
+        if decision.action is Action.RENAME:
+            await self._permitted()
+            await self._client.replace(wanted.kind, found, {"entityName": wanted.name})
+        return Registered(wanted, decision, found.parent_id)
+
+    async def _create(self, wanted: Wanted) -> Registered | None:
+        """Create it; None if it is there already."""
+        await self._permitted()
+        try:
+            await self._client.create(wanted.kind, wanted.record)
+        except FieldsRefused as error:
+            if _EXISTS & set(error.fields):
+                return None
+            if _NO_PARENT in error.fields:
+                raise ParentMissing(kind=wanted.kind, entity_id=wanted.entity_id, parent_id=wanted.parent_id) from error
+            raise
+        return Registered(wanted, Decision(Action.CREATE, False), wanted.parent_id)
+
+    async def _permitted(self) -> None:
+        while not self._may_act():
+            await asyncio.sleep(0.1)

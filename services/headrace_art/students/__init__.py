@@ -1,0 +1,1 @@
+"""Students: new and changed ones are brought to ART, and followed until it has saved them."""

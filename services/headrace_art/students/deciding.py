@@ -1,0 +1,194 @@
+"""What is to be done with each row: nothing, send it, hold it, put it aside; and never two of one student at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import orjson
+
+from headrace.codec.records import Record
+from headrace.datasets.catalogue import Dataset
+from headrace.errors import PermanentError
+from headrace.stage.contract import Message
+from headrace.state.keyed import KeyedState
+from headrace_art.accounting import FilePart
+from headrace_art.client import ArtSettings
+from headrace_art.mapping import StudentMapper
+from headrace_art.students.changes import MARK_BYTES, Known, Verdict, confirmed, verdict
+from headrace_art.students.reading import Reader
+from headrace_art.students.settings import StudentsSettings
+
+UNKNOWN_SCHOOL = "unknown-school"
+"""Code of held lines: ART has not confirmed the student's school."""
+SUPERSEDED = "superseded"
+"""Code of unchanged lines: a later row of the same student counts."""
+
+
+class UnknownSchool(PermanentError):
+    """The student's school is none that ART has confirmed. Add it to the schools file, then send the row again."""
+
+    code = UNKNOWN_SCHOOL
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A row that is to be sent; with a `problem`, one that is to be put aside."""
+
+    part: FilePart
+    message: Message
+    line: int
+    key: str
+    digest: bytes = b""
+    known: Known | None = None
+    replaced: tuple[bytes, ...] = ()
+    ssid: str = ""
+    student: bytes = b""
+    problem: PermanentError | None = None
+
+    @property
+    def partition(self) -> int:
+        """Whose partition it is of."""
+        return self.message.partition.number
+
+
+class _Row(NamedTuple):
+    part: FilePart
+    message: Message
+    record: Record
+    forced: bool
+
+
+class Decider:
+    """Decides on rows, by what is remembered of their students. The loop's thread only.
+
+    Parameters:
+        schools: ART's ids of schools by `school_key`; it may change.
+    """
+
+    def __init__(
+        self,
+        settings: StudentsSettings,
+        art: ArtSettings,
+        dataset: Dataset,
+        schools: Mapping[str, str],
+        state: KeyedState,
+    ) -> None:
+        self._policy = settings.unknown_schools
+        self._state = state
+        self._mapper = StudentMapper(art.mapping, schools)
+        self._reader = Reader(dataset, self._mapper, schools, self._policy)
+        self._busy: dict[tuple[int, str], list[_Row]] = {}
+        self._suspended: dict[FilePart, dict[str, list[tuple[_Row, bytes]]]] = {}
+        self.unknown_grades = 0
+
+    def decide(self, part: FilePart, rows: Sequence[tuple[Message, Record]], *, forced: bool = False) -> list[Pending]:
+        """Settle rows that need nothing of ART; those that do, and those that are to be put aside.
+
+        Parameters:
+            forced: send them even if nothing has changed.
+        """
+        return list(self._decided([_Row(part, message, record, forced) for message, record in rows]))
+
+    def confirm(self, pending: Pending) -> None:
+        """Remember that ART has saved a row."""
+        mark = pending.part.file[:MARK_BYTES]
+        known = confirmed(pending.known, pending.digest, mark, pending.message.order, pending.replaced)
+        self._state.put(pending.partition, pending.key, known.raw)
+
+    def released(self, pending: Pending) -> list[Pending]:
+        """A student is settled: what is to be done with the rows that waited for it."""
+        waiting = self._busy.pop((pending.partition, pending.key), [])
+        for row in waiting:
+            row.part.pending -= 1
+        return list(self._decided([row for row in waiting if not row.part.cancelled]))
+
+    def late(self, part: FilePart) -> list[Pending]:
+        """The part is at its end: rows that waited for another to replace them count after all, the last of each."""
+        last = []
+        for rows in self._suspended.pop(part, {}).values():
+            for row, _ in rows[:-1]:
+                part.settle(row.record.line, "unchanged", SUPERSEDED)
+            last.append(rows[-1][0]._replace(forced=True))
+        return list(self._decided(last))
+
+    def forget(self, partitions: Iterable[int]) -> int:
+        """Give up the rows of these partitions; how many were to be sent."""
+        numbers = frozenset(partitions)
+        for part in [part for part in self._suspended if part.first.partition.number in numbers]:
+            del self._suspended[part]
+        gone = [place for place in self._busy if place[0] in numbers]
+        for place in gone:
+            del self._busy[place]
+        return len(gone)
+
+    def _decided(self, rows: Sequence[_Row]) -> Iterator[Pending]:
+        by_partition: dict[int, list[_Row]] = {}
+        for row in rows:
+            by_partition.setdefault(row.message.partition.number, []).append(row)
+        for number, found in by_partition.items():
+            remembered = self._state.get(number, [row.message.path for row in found])
+            for row, raw in zip(found, remembered, strict=True):
+                pending = self._one(row, number, raw)
+                if pending is not None:
+                    yield pending
+
+    def _one(self, row: _Row, number: int, raw: bytes | None) -> Pending | None:
+        part, message, record, forced = row
+        place = (number, message.path)
+        busy = self._busy.get(place)
+        if busy is not None:
+            busy.append(row)
+            part.pending += 1
+            return None
+        try:
+            school = self._reader.school(record)
+            digest = self._reader.digest(record, school)
+            known = Known.of(raw)
+            mark = record.file[:MARK_BYTES]
+            if part.name is not None and known is not None and message.order < known.order and digest != known.hash:
+                # It was sent back from long ago, and a later dump has been there since.
+                part.settle(record.line, "unchanged", SUPERSEDED)
+                return None
+            found = verdict(known, digest, mark)
+            if forced and found is not Verdict.DELIVERED:
+                found = Verdict.SEND
+            if found is Verdict.WAIT:
+                self._suspended.setdefault(part, {}).setdefault(message.path, []).append((row, digest))
+                return None
+            replaced = self._replaced(part, message.path)
+            if found is not Verdict.SEND:
+                part.settle(record.line, "delivered" if found is Verdict.DELIVERED else "unchanged")
+                return None
+            return self._made(row, place, digest, known, replaced)
+        except PermanentError as error:
+            return Pending(part, message, record.line, message.path, problem=error)
+
+    def _replaced(self, part: FilePart, key: str) -> tuple[bytes, ...]:
+        """The rows that waited for this one: it replaces them."""
+        suspended = self._suspended.get(part)
+        rows = suspended.pop(key, ()) if suspended else ()
+        for row, _ in rows:
+            part.settle(row.record.line, "unchanged", SUPERSEDED)
+        return tuple(digest for _, digest in rows)
+
+    def _made(
+        self, row: _Row, place: tuple[int, str], digest: bytes, known: Known | None, replaced: tuple[bytes, ...]
+    ) -> Pending | None:
+        """The student to be sent; None if it is held."""
+        part, message, record, _ = row
+        mapped = self._mapper.map(self._reader.row(record), unlinked=self._policy == "unlinked")
+        for problem in mapped.broken:
+            raise problem
+        if not mapped.known_school and self._policy != "unlinked":
+            if self._policy == "dead-letter":
+                raise UnknownSchool
+            part.settle(record.line, "held", UNKNOWN_SCHOOL)
+            return None
+        self.unknown_grades += mapped.unknown_grade is not None
+        self._busy[place] = []
+        return Pending(
+            part, message, record.line, message.path, digest, known, replaced, mapped.student["ssid"],
+            orjson.dumps(mapped.student),
+        )  # fmt: skip
