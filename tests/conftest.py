@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from headrace.broker import EmbeddedBroker, free_port
 from headrace.sandbox.s3 import S3Server
@@ -54,9 +56,21 @@ def bucket(s3: S3Server) -> str:
 
 
 @pytest.fixture
-def prefix() -> str:
-    """Prefix of topics and groups that no other test has."""
-    return f"t{uuid.uuid4().hex[:8]}."
+def prefix(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Prefix of topics and groups that no other test has; its topics on the shared broker are deleted at the end."""
+    mine = f"t{uuid.uuid4().hex[:8]}."
+    shared = request.getfixturevalue("broker") if "broker" in request.fixturenames else None
+    yield mine
+    if shared is not None:
+        _delete_topics(shared.bootstrap, mine)
+
+
+def _delete_topics(bootstrap: str, prefix: str) -> None:
+    # Thousands of them make every answer of the broker slow.
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    names = [name for name in admin.list_topics(timeout=10).topics if name.startswith(prefix)]
+    if names:
+        concurrent.futures.wait(admin.delete_topics(names, request_timeout=10).values(), 10)
 
 
 def _broker(folder: Path) -> Iterator[EmbeddedBroker]:
