@@ -23,6 +23,7 @@ from headrace.errors import TransientError
 from headrace.families import Host, ServiceFactory, StageEntry, catalogue, stage_named
 from headrace.kafka.admin import create_missing, missing
 from headrace.kafka.clients import Cluster, MissingTopic
+from headrace.kafka.room import Room
 from headrace.observe.health import Health
 from headrace.observe.log import configure
 from headrace.observe.metrics import LOOP_METRICS, Metrics
@@ -81,7 +82,8 @@ def cluster_from(settings: Settings) -> Cluster:
     if not broker.status().answering:
         log.info("starting the embedded Kafka", folder=str(settings.state / "broker"))
     broker.start()
-    cluster = Cluster(settings.kafka.model_copy(update={"bootstrap": broker.bootstrap}))
+    room = Room(broker.layout.root, settings.broker.reserve)
+    cluster = Cluster(settings.kafka.model_copy(update={"bootstrap": broker.bootstrap}), room)
     created = create_missing(cluster, catalogue(datasets=settings.datasets.folder), settings.topics)
     if created:
         log.info("topics created", topics=created)

@@ -68,6 +68,7 @@ class BrokerSettings(Section):
 
     port: int = Field(19092, description="TCP port on 127.0.0.1.", ge=1, le=65535)
     heap: Size = Field(256 * 1024 * 1024, description="Largest Java heap.", ge=64 * 1024 * 1024)
+    reserve: Size = Field(512 * 1024 * 1024, description="With less free on its disk, sources wait for room.", ge=0)
 
 
 class TopicSettings(Section):

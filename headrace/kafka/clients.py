@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient
 from headrace.config import KafkaSettings
 from headrace.errors import ConfigError, TransientError
 from headrace.kafka.clientlog import client_logger
+from headrace.kafka.room import Room
 from headrace.topics import DEAD_LETTERS, LARGEST_BATCH, Topic
 
 Properties = Mapping[str, Any]
@@ -34,9 +35,13 @@ class KafkaUnreachable(TransientError):
 
 
 class Cluster:
-    """One Kafka, with our prefix: makes clients, and knows the wire names of topics and groups."""
+    """One Kafka, with our prefix: makes clients, and knows the wire names of topics and groups.
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    Parameters:
+        room: the disk that it writes to, if that is one of this machine.
+    """
+
+    def __init__(self, settings: KafkaSettings, room: Room | None = None) -> None:
         if settings.bootstrap is None:
             raise ConfigError(
                 setting="kafka.bootstrap",
@@ -45,6 +50,7 @@ class Cluster:
             )
         self.settings = settings
         self.bootstrap = settings.bootstrap
+        self.room = room or Room()
         self._counts: dict[str, int] = {}
 
     def topic_name(self, topic: Topic) -> str:

@@ -165,7 +165,8 @@ class Publisher:
             raise self._failure
 
     def _guard(self, arriving: Arriving) -> None:
-        """Wait until this process is surely still a member of its group."""
+        """Wait until this process is surely still a member of its group, and there is room for more records."""
+        self._cluster.room.wait(lambda: self._look(arriving))
         self._look(arriving)
         while not self._may_act():
             time.sleep(PATIENCE)

@@ -188,6 +188,7 @@ class Sender:
         """Hand a frame over, waiting for room. Raises Closed when the sender ends."""
         value = frames.encode(frame)
         headers = None if isinstance(frame, frames.Data) else _headers(transfer.trace, self.job)
+        self.cluster.room.wait(self.budget.check)
         self.budget.take(size)
         while True:
             try:
