@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import msgspec
@@ -128,6 +129,11 @@ class StageContext:
 
     def dead_letter(self, message: Message, error: HeadraceError, covers: Covers | None = None) -> None:
         """Put a message aside and close its item; see the contract."""
+        opened = self._tracks[message.partition].opened(message.item)
+        if opened is not None and opened.path != message.path:
+            # It bears the id of an item of somebody else's, which must not be closed for it.
+            own = deadletter.unreadable_item(message.partition.number, message.offset)
+            message = replace(message, item=own)
         self.open(message.item, message)
         entry = self._tracks[message.partition].opened(message.item)
         self._send_dead_letter(

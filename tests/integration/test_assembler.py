@@ -10,6 +10,8 @@ import pytest
 
 from headrace.broker import EmbeddedBroker
 from headrace.kafka.clients import Cluster
+from headrace.keys import encode_key
+from headrace.topics import CHUNKS
 from headrace_files.assembler.service import Assembler
 from headrace_files.assembler.settings import AssemblerSettings
 from tests.support.feeding import FedFile, Feeder
@@ -179,6 +181,26 @@ def test_an_aborted_version_leaves_nothing_and_is_accounted_for(
         wait_until(lambda: len(receipts_on_log(cluster)) == 1, within=20)
     assert outcomes(cluster) == {file.item: ("unchanged", "aborted")}
     assert not list((tmp_path / ".headrace").iterdir())
+
+
+def test_a_frame_that_bears_the_file_id_of_another_path_harms_nobody_else(
+    cluster: Cluster, feeder: Feeder, tmp_path: Path
+) -> None:
+    file = FedFile(b"victim", content(50_000))
+    others = (FedFile(f"other-{number}".encode(), b"x") for number in range(100))
+    other = next(each for each in others if feeder.partition(each) == feeder.partition(file))
+    forged_key = encode_key((other.path_id.hex(), file.item))
+    feeder.send(file, file.open(), *file.data()[:5])
+    for frame in (other.open(), file.data()[7], other.close()):
+        feeder.raw(CHUNKS, frame, forged_key, feeder.partition(file))
+    feeder.send(file, *file.data()[5:], file.close())
+    feeder.flush()
+    with running(assembler(tmp_path), cluster):
+        wait_until(lambda: len(receipts_on_log(cluster)) == 2, within=20)
+    assert files_below(tmp_path) == {b"victim": file.content}
+    assert outcomes(cluster)[file.item] == ("delivered", None)
+    (letter,) = dead_letters(cluster)
+    assert header(letter, "dlq-error") == "wrong-key"
 
 
 def test_a_file_without_frames_for_too_long_is_failed_as_incomplete(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from headrace.chunks.frames import DEFAULT_ALGORITHM, Close, Open, Whole, new_hash
+from headrace.chunks.frames import DEFAULT_ALGORITHM, Open, Whole, new_hash
+from headrace.stage.arrivals import Arrival
 from headrace.stage.contract import Message
 from headrace_files.archiver.buffers import Budget, PartBuffer
 from headrace_files.archiver.cursor import Cursor
@@ -22,11 +23,10 @@ if TYPE_CHECKING:
 State = Literal["open", "complete", "mismatch"]
 
 
-class Arriving:
-    """A file that is open.
+class Arriving(Arrival):
+    """A file that becomes an object.
 
-    `last` is the greatest offset of its frames, `seen` their latest time in milliseconds; once it is `settling`,
-    nothing more is expected of the log.
+    Once it is `settling`, nothing more is expected of the log.
 
     Parameters:
         algorithms: hashes to compute as the bytes come.
@@ -41,23 +41,13 @@ class Arriving:
         budget: Budget,
         algorithms: Sequence[str] = (DEFAULT_ALGORITHM,),
     ) -> None:
-        self.first = first
-        self.frame = frame
-        self.file = file
+        super().__init__(first, frame, file)
         self.upload = upload
-        self.last = first.offset
-        self.seen = first.time
         self.settling = False
-        self.close: Close | None = None
         self.buffer = PartBuffer(budget)
         self.cursor = Cursor()
         self._budget = budget
         self._hashes: dict[str, _Hash] = {name: new_hash(name) for name in algorithms}
-
-    def touch(self, message: Message) -> None:
-        """A frame of it came."""
-        self.last = max(self.last, message.offset)
-        self.seen = max(self.seen, message.time)
 
     def add(self, offset: int, piece: memoryview) -> None:
         """Take bytes that begin at `offset`, in whatever order they come."""

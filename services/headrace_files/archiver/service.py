@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import queue
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import structlog
 
-from headrace import receipts, topics
+from headrace import topics
 from headrace.chunks.frames import DEFAULT_ALGORITHM, Close, Data, Open, Whole
-from headrace.errors import PermanentError, PoisonError
+from headrace.errors import PermanentError
 from headrace.events import Outcome
-from headrace.keys import path_id
 from headrace.objects.errors import StoreUnwell
 from headrace.objects.store import ObjectStore
 from headrace.observe.metrics import Metrics
+from headrace.stage.arrivals import Silence, identify
 from headrace.stage.contract import Context, Message, Partition, Stage
-from headrace.stage.decoding import file_of
 from headrace_files.archiver.arriving import LARGEST_GAP, Arriving
 from headrace_files.archiver.buffers import Budget
 from headrace_files.archiver.claims import Claims
@@ -41,12 +39,6 @@ PAUSE_SECONDS = 1.5
 CLOSE_SECONDS = 5.0
 
 
-class WrongKey(PoisonError):
-    """The message key is not the one of the file that the frame names: {problem}."""
-
-    code = "wrong-key"
-
-
 class Archiver(Stage):
     """Stores every version of every file in one bucket."""
 
@@ -65,8 +57,8 @@ class Archiver(Stage):
         self._files: dict[str, Arriving] = {}
         self._claims = Claims()
         self._results: queue.SimpleQueue[tuple[Upload, Result]] = queue.SimpleQueue()
-        self._log_time: dict[Partition, int] = {}
-        self._heard: dict[Partition, float] = {}
+        self._silence = Silence(settings.incomplete_after.total_seconds())
+        self._partitions: set[Partition] = set()
         self._unwell = False
         self._connecting = False
 
@@ -85,8 +77,7 @@ class Archiver(Stage):
     def handle(self, batch: Sequence[Message]) -> None:
         """Pass on the bytes of each frame, and finish files."""
         for message in batch:
-            self._log_time[message.partition] = max(message.time, self._log_time.get(message.partition, 0))
-            self._heard[message.partition] = time.monotonic()
+            self._silence.met(message)
             if not self._context.done(message):
                 self._frame(message)
 
@@ -105,14 +96,13 @@ class Archiver(Stage):
     def tick(self, now: float) -> None:  # noqa: ARG002 - log time counts here
         """Pause while the store is unwell; close files that no frame came of for too long."""
         self._report_store()
-        for arriving in self._overdue():
+        self._silence.look(self._context.caught_up)
+        for arriving in self._silence.overdue(each for each in self._files.values() if not each.settling):
             self._end(arriving, "incomplete")
 
     def assigned(self, partitions: Sequence[Partition]) -> None:
         """These partitions are ours from their low-water marks on."""
-        for partition in partitions:
-            self._heard[partition] = time.monotonic()
-            self._log_time[partition] = 0
+        self._partitions.update(partitions)
 
     def revoked(self, partitions: Sequence[Partition], lost: bool) -> None:
         """Forget the files of these partitions; what was begun for them is aborted unless somebody else has them."""
@@ -120,9 +110,8 @@ class Archiver(Stage):
             if arriving.first.partition in partitions:
                 self._forget(arriving)
                 arriving.upload.withdraw(clean=not lost)
-        for partition in partitions:
-            self._heard.pop(partition, None)
-            self._log_time.pop(partition, None)
+        self._silence.forget(partitions)
+        self._partitions.difference_update(partitions)
 
     def close(self) -> None:
         """Stop the workers; what was begun is aborted, as far as the store answers."""
@@ -137,7 +126,7 @@ class Archiver(Stage):
     def _frame(self, message: Message) -> None:
         frame = message.value
         arriving = self._files.get(message.item)
-        if arriving is not None and arriving.first.partition != message.partition:
+        if arriving is not None and not arriving.takes(message):
             self._context.orphan(message)
         elif isinstance(frame, Open | Whole):
             if arriving is not None:
@@ -163,12 +152,8 @@ class Archiver(Stage):
 
     def _begin(self, message: Message, frame: Open | Whole) -> None:
         self.memory.check()
-        file = file_of(message.key)
         try:
-            if file is None or len(message.key) != 2:
-                raise WrongKey(problem="it has not the form path id / file id")
-            if path_id(frame.source, frame.path).hex() != message.path:
-                raise WrongKey(problem="its path id is not that of source and path")
+            file = identify(message, frame)
             names = self._naming.names(frame.source, frame.path, frame.mtime_ns, message.item)
         except PermanentError as error:
             self._context.dead_letter(message, error)
@@ -255,21 +240,16 @@ class Archiver(Stage):
             self._metrics.add("archiver_objects_total", how="written" if result.written else "found")
         arrived = isinstance(result, Arrived)
         self._context.receipt(
-            receipts.settle(
+            arriving.receipt(
                 self._context.group,
-                arriving.first,
-                arriving.last,
                 outcome,
-                code=code,
-                file=arriving.file,
-                job=arriving.frame.job,
+                code,
                 where=where,
                 alg=DEFAULT_ALGORITHM if arrived else None,
                 hash=arriving.sha256 if arrived else None,
                 size=arriving.cursor.next if arrived else None,
                 etag=stored.etag if stored else None,
                 version=stored.version if stored else None,
-                ctime_ns=arriving.frame.ctime_ns,
             )
         )
         if outcome == "failed":
@@ -299,8 +279,7 @@ class Archiver(Stage):
     def _report_store(self) -> None:
         problem = self._patience.problem
         if problem is not None:
-            partitions = list(self._log_time)
-            self._context.pause(partitions, PAUSE_SECONDS, str(problem))
+            self._context.pause(list(self._partitions), PAUSE_SECONDS, str(problem))
             if not self._unwell:
                 log.warning("the object store is unwell; its partitions are paused", problem=str(problem))
         elif self._unwell:
@@ -309,19 +288,6 @@ class Archiver(Stage):
         self._metrics.set("archiver_store_unwell", float(self._unwell))
         self._metrics.set("archiver_buffer_bytes", self.memory.used)
         self._metrics.set("archiver_spool_bytes", self._spool.used)
-
-    def _overdue(self) -> list[Arriving]:
-        limit = self._settings.incomplete_after.total_seconds()
-        now = time.monotonic()
-        return [
-            arriving
-            for arriving in self._files.values()
-            if not arriving.settling
-            and (
-                self._log_time[arriving.first.partition] - arriving.seen > limit * 1000
-                or now - self._heard[arriving.first.partition] > limit
-            )
-        ]
 
 
 def service(settings: ArchiverSettings, host: Host) -> Archiver:

@@ -6,9 +6,10 @@ import os
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from headrace.chunks.frames import DEFAULT_ALGORITHM, Close, Data, Open, Whole, new_hash
+from headrace.chunks.frames import DEFAULT_ALGORITHM, Data, Open, Whole, new_hash
 from headrace.chunks.ranges import Ranges
-from headrace.stage.contract import Message, Version
+from headrace.stage.arrivals import Arrival
+from headrace.stage.contract import Message
 from headrace_files.assembler.tree import Tree
 
 if TYPE_CHECKING:
@@ -18,42 +19,24 @@ MOST_OPEN_FILES = 200
 READ_BYTES = 1024 * 1024
 
 
-class Building:
-    """One version of a file on its way: from its `open` frame, or all of it in a `whole` frame.
+class Building(Arrival):
+    """A file that is put together on disk.
 
-    `cancelled` is set when the partition is taken away; whoever works on the file must look at it before it acts.
     `named` is set once it has its final name, so that a round that is tried again does not touch it.
     """
 
     def __init__(self, first: Message, frame: Open | Whole, name: tuple[bytes, ...], file: bytes) -> None:
-        self.first = first
-        self.frame = frame
+        super().__init__(first, frame, file)
         self.name = name
-        self.file = file
-        self.version = Version(frame.ctime_ns, first.order, file)
-        self.last = first.offset
-        self.seen = first.time
-        self.close: Close | None = None
         self.ranges = Ranges()
-        self.cancelled = False
         self.named = False
         self.hash: _Hash = new_hash()
         self.hashed = 0
 
     @property
-    def item(self) -> str:
-        """The file id in hex, as receipts and the partial file bear it."""
-        return self.first.item
-
-    @property
     def complete(self) -> bool:
         """Whether the close frame has come and exactly its bytes are here."""
         return self.close is not None and self.close.size is not None and self.ranges.whole(self.close.size)
-
-    def touch(self, message: Message) -> None:
-        """A frame of the file was met."""
-        self.last = max(self.last, message.offset)
-        self.seen = max(self.seen, message.time)
 
     def digest(self, tree: Tree) -> bytes:
         """The hash over the whole file by the close frame's algorithm, read back where it was not computed on the way.

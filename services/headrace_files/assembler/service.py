@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import structlog
 
-from headrace import receipts, topics
+from headrace import topics
 from headrace.chunks.frames import Close, Data, Open, Whole
-from headrace.errors import PermanentError, PoisonError, TransientError
+from headrace.errors import PermanentError, TransientError
 from headrace.events import Outcome
-from headrace.keys import path_id
+from headrace.stage.arrivals import Silence, WrongKey, identify
 from headrace.stage.contract import Context, Message, Partition, Stage
-from headrace.stage.decoding import file_of
 from headrace_files.assembler.building import Building, Partials
 from headrace_files.assembler.paths import parts
 from headrace_files.assembler.settings import AssemblerSettings
@@ -28,12 +26,6 @@ log = structlog.get_logger(__name__)
 
 CLEAN_EVERY = 3600.0
 DRAIN_SECONDS = 5.0
-
-
-class WrongKey(PoisonError):
-    """The message key is not the one of the file that the frame names: {problem}."""
-
-    code = "wrong-key"
 
 
 class DiskBehind(TransientError):
@@ -57,8 +49,7 @@ class Assembler(Stage):
         self._partials = Partials(self._tree)
         self._files: dict[str, Building] = {}
         self._settling: dict[str, Building] = {}
-        self._log_time: dict[Partition, int] = {}
-        self._heard: dict[Partition, float] = {}
+        self._silence = Silence(settings.incomplete_after.total_seconds())
         self._next_cleaning = 0.0
         self._acting = False
 
@@ -73,8 +64,7 @@ class Assembler(Stage):
             raise DiskBehind(waiting=len(self._settling))
         self._acting = self._context.may_act()
         for message in batch:
-            self._log_time[message.partition] = max(message.time, self._log_time.get(message.partition, 0))
-            self._heard[message.partition] = time.monotonic()
+            self._silence.met(message)
             if not self._context.done(message):
                 self._frame(message)
 
@@ -86,11 +76,8 @@ class Assembler(Stage):
 
     def tick(self, now: float) -> None:
         """Close files that no frame came of for too long; delete what processes that died have left behind."""
-        for partition in self._heard:
-            # Silence counts only while all that is on the log was read, and Kafka answers.
-            if not self._context.caught_up(partition):
-                self._heard[partition] = time.monotonic()
-        for building in self._overdue():
+        self._silence.look(self._context.caught_up)
+        for building in self._silence.overdue(self._files.values()):
             self._fail(building, "incomplete")
         if now >= self._next_cleaning:
             self._next_cleaning = now + CLEAN_EVERY
@@ -112,6 +99,7 @@ class Assembler(Stage):
             self._partials.forget(building.item)
             self._files.pop(building.item, None)
             self._settling.pop(building.item, None)
+        self._silence.forget(partitions)
 
     def close(self) -> None:
         """Stop the settling thread and close all files."""
@@ -122,21 +110,20 @@ class Assembler(Stage):
     def _frame(self, message: Message) -> None:
         frame = message.value
         settling = self._settling.get(message.item)
-        if settling is not None and settling.first.key == message.key:
+        if settling is not None and settling.takes(message):
             # Sent again while it is being made durable: as good as what is here, so its receipt covers this too.
             settling.touch(message)
             return
         building = self._files.get(message.item)
         if isinstance(frame, Open | Whole):
             if building is not None:
-                if building.first.key != message.key:
+                if not building.takes(message):
                     raise WrongKey(problem="its file id is that of another path")
                 building.touch(message)
             else:
                 self._begin(message, frame)
             return
-        if building is None or building.first.key != message.key:
-            # The second is a forgery: a file id under another path.
+        if building is None or not building.takes(message):
             self._context.orphan(message)
             return
         building.touch(message)
@@ -153,11 +140,7 @@ class Assembler(Stage):
         self._progress(building)
 
     def _begin(self, message: Message, frame: Open | Whole) -> None:
-        file = file_of(message.key)
-        if file is None or len(message.key) != 2:
-            raise WrongKey(problem="it has not the form path id / file id")
-        if path_id(frame.source, frame.path).hex() != message.path:
-            raise WrongKey(problem="its path id is not that of source and path")
+        file = identify(message, frame)
         path = frame.path if self._settings.layout == "{path}" else frame.source.encode() + b"/" + frame.path
         try:
             name = parts(
@@ -200,43 +183,23 @@ class Assembler(Stage):
         if settled.error is not None:
             outcome, code = "failed", settled.error.code
         self._context.receipt(
-            receipts.settle(
-                self._context.group,
-                building.first,
-                building.last,
-                outcome,
-                code=code,
-                file=building.file,
-                job=building.frame.job,
-                where=settled.where,
-                alg=settled.alg,
-                hash=settled.hash,
-                size=settled.size,
-                ctime_ns=building.frame.ctime_ns,
+            building.receipt(
+                self._context.group, outcome, code,
+                where=settled.where, alg=settled.alg, hash=settled.hash, size=settled.size,
             )
-        )
+        )  # fmt: skip
         # At debug: a line for each of thousands of small files a second would cost more than the files.
         log.debug("file settled", outcome=outcome, code=code, item=building.item)
 
     def _abandon(self, building: Building, reason: str) -> None:
         """Its sender gave the version up; another one follows, or none."""
         self._forget(building)
-        self._context.receipt(
-            receipts.settle(
-                self._context.group, building.first, building.last, "unchanged", code="aborted",
-                file=building.file, job=building.frame.job,
-            )
-        )  # fmt: skip
+        self._context.receipt(building.receipt(self._context.group, "unchanged", "aborted"))
         log.info("file aborted by its sender", item=building.item, reason=reason[:100])
 
     def _fail(self, building: Building, code: str) -> None:
         self._forget(building)
-        self._context.receipt(
-            receipts.settle(
-                self._context.group, building.first, building.last, "failed", code=code,
-                file=building.file, job=building.frame.job,
-            )
-        )  # fmt: skip
+        self._context.receipt(building.receipt(self._context.group, "failed", code))
         log.warning("file failed", code=code, item=building.item)
 
     def _forget(self, building: Building) -> None:
@@ -246,16 +209,6 @@ class Assembler(Stage):
             self._tree.remove_partial(building.item)
         except DiskUnwell as error:
             log.info("a partial file stays until the next cleaning", item=building.item, problem=str(error))
-
-    def _overdue(self) -> list[Building]:
-        limit = self._settings.incomplete_after.total_seconds()
-        now = time.monotonic()
-        return [
-            building
-            for building in self._files.values()
-            if self._log_time[building.first.partition] - building.seen > limit * 1000
-            or now - self._heard[building.first.partition] > limit
-        ]
 
     def _clean(self, now: float) -> None:
         grace = 1.5 * self._settings.incomplete_after.total_seconds()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from headrace.chunks.frames import DEFAULT_ALGORITHM, Close, Data, Open, Whole, new_hash
 from headrace.chunks.ranges import Ranges
 from headrace.datasets.catalogue import Dataset
-from headrace.stage.contract import Message, Version
+from headrace.stage.arrivals import Arrival
+from headrace.stage.contract import Message
 from headrace_files.csv_fanout.spool import LargerThanSpool, Spool
 
 if TYPE_CHECKING:
@@ -18,10 +19,8 @@ if TYPE_CHECKING:
 READ_BYTES = 1024 * 1024
 
 
-class Arriving:
-    """A file on its way.
-
-    `cancelled` is set when the partition is taken away; whoever works on it must look before it acts.
+class Arriving(Arrival):
+    """A file that is spooled, then published.
 
     Raises SpoolBehind, SpoolUnwell or LargerThanSpool.
     """
@@ -29,15 +28,8 @@ class Arriving:
     def __init__(
         self, first: Message, frame: Open | Whole, file: bytes, dataset: Dataset, spool: Spool, *, anyway: bool
     ) -> None:
-        self.first = first
-        self.frame = frame
-        self.file = file
+        super().__init__(first, frame, file)
         self.dataset = dataset
-        self.version = Version(frame.ctime_ns, first.order, file)
-        self.last = first.offset
-        self.seen = first.time
-        self.cancelled = False
-        self.close: Close | None = None
         self._spool = spool
         self._ranges = Ranges()
         self._hash: _Hash = new_hash()
@@ -55,11 +47,6 @@ class Arriving:
         except OSError as error:
             spool.give(self._reserved)
             raise spool.failure(error) from error
-
-    @property
-    def item(self) -> str:
-        """The file id in hex."""
-        return self.first.item
 
     @property
     def size(self) -> int:
@@ -82,11 +69,6 @@ class Arriving:
     def too_much(self) -> bool:
         """Whether more bytes are here than the close frame counts."""
         return self.close is not None and self._ranges.size > (self.close.size or 0)
-
-    def touch(self, message: Message) -> None:
-        """A frame of the file was met."""
-        self.last = max(self.last, message.offset)
-        self.seen = max(self.seen, message.time)
 
     def add(self, frame: Data) -> None:
         """Put the frame's bytes in their place. The same frame may be given again.

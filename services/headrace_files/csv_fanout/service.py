@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 import structlog
 
-from headrace import receipts, topics
+from headrace import topics
 from headrace.chunks.frames import Close, Data, Open, Whole
 from headrace.datasets.catalogue import Dataset, Datasets
 from headrace.datasets.errors import UnknownDataset
-from headrace.errors import PermanentError, PoisonError
+from headrace.errors import PermanentError
 from headrace.events import Outcome
 from headrace.kafka.clients import Cluster
-from headrace.keys import path_id
 from headrace.observe.metrics import MetricEntry, Metrics
+from headrace.stage.arrivals import Arrival, Silence, WrongKey, identify
 from headrace.stage.contract import Context, Message, Partition, Stage
-from headrace.stage.decoding import file_of
 from headrace_files.csv_fanout.arriving import Arriving
 from headrace_files.csv_fanout.publishing import HashMismatch, Published, Publisher
 from headrace_files.csv_fanout.settings import CsvFanoutSettings
@@ -43,12 +41,6 @@ NOT_OURS = "no-dataset"
 """Code of the receipt of a file that belongs to no dataset, or to one that this fan-out does not publish."""
 
 log = structlog.get_logger(__name__)
-
-
-class WrongKey(PoisonError):
-    """The message key is not the one of the file that the frame names: {problem}."""
-
-    code = "wrong-key"
 
 
 class UndeclaredDataset(PermanentError):
@@ -78,8 +70,7 @@ class CsvFanout(Stage):
         self._spool = Spool(settings.spool, settings.spool_size)
         self._files: dict[str, Arriving] = {}
         self._publishing: dict[str, Arriving] = {}
-        self._log_time: dict[Partition, int] = {}
-        self._heard: dict[Partition, float] = {}
+        self._silence = Silence(settings.incomplete_after.total_seconds())
         self._stopping = threading.Event()
 
     def setup(self, context: Context) -> None:
@@ -99,8 +90,7 @@ class CsvFanout(Stage):
     def handle(self, batch: Sequence[Message]) -> None:
         """Spool the bytes of files of our datasets, and pass on those that are complete."""
         for message in batch:
-            self._log_time[message.partition] = max(message.time, self._log_time.get(message.partition, 0))
-            self._heard[message.partition] = time.monotonic()
+            self._silence.met(message)
             if not self._context.done(message):
                 self._frame(message)
 
@@ -115,11 +105,8 @@ class CsvFanout(Stage):
 
     def tick(self, now: float) -> None:  # noqa: ARG002 - log time counts here
         """Close files that no frame came of for too long."""
-        for partition in self._heard:
-            # Silence counts only while all that is on the log was read, and Kafka answers.
-            if not self._context.caught_up(partition):
-                self._heard[partition] = time.monotonic()
-        for arriving in self._overdue():
+        self._silence.look(self._context.caught_up)
+        for arriving in self._silence.overdue(self._files.values()):
             self._end(arriving, "failed", "incomplete")
         if self._metrics is not None:
             self._metrics.set("fanout_spool_bytes", self._spool.used)
@@ -134,9 +121,7 @@ class CsvFanout(Stage):
                     del files[item]
                     if files is self._files:
                         arriving.forget()
-        for partition in partitions:
-            self._heard.pop(partition, None)
-            self._log_time.pop(partition, None)
+        self._silence.forget(partitions)
 
     def close(self) -> None:
         """Stop the worker and let go of all files."""
@@ -149,13 +134,15 @@ class CsvFanout(Stage):
         frame = message.value
         known = self._publishing.get(message.item) or self._files.get(message.item)
         if isinstance(frame, Open | Whole):
-            if known is not None:
+            if known is None:
+                self._begin(message, frame)
+            elif known.takes(message):
                 known.touch(message)
             else:
-                self._begin(message, frame)
+                raise WrongKey(problem="its file id is that of another path")
             return
         # Most frames are of files that were passed by, so one of no open file is no orphan to be counted.
-        if known is None:
+        if known is None or not known.takes(message):
             return
         known.touch(message)
         if message.item in self._publishing:
@@ -175,14 +162,10 @@ class CsvFanout(Stage):
         self._progress(known)
 
     def _begin(self, message: Message, frame: Open | Whole) -> None:
-        file = file_of(message.key)
-        if file is None or len(message.key) != 2:
-            raise WrongKey(problem="it has not the form path id / file id")
-        if path_id(frame.source, frame.path).hex() != message.path:
-            raise WrongKey(problem="its path id is not that of source and path")
+        file = identify(message, frame)
         name = frame.dataset or self._by_path(frame.path)
         if name is None or (name not in self._wanted and (self._settings.datasets or name in self._datasets)):
-            self._pass_by(message, frame)
+            self._pass_by(message, frame, file)
             return
         # What a full spool holds of this partition's files can only come free if their frames are read on.
         anyway = any(each.first.partition == message.partition for each in self._files.values())
@@ -191,15 +174,10 @@ class CsvFanout(Stage):
         self._files[message.item] = arriving
         self._progress(arriving)
 
-    def _pass_by(self, message: Message, frame: Open | Whole) -> None:
+    def _pass_by(self, message: Message, frame: Open | Whole, file: bytes) -> None:
         """A file that is none of our business has its receipt at once, or the books of no file would ever balance."""
         self._context.open(message.item, message)
-        self._context.receipt(
-            receipts.settle(
-                self._context.group, message, message.offset, "unchanged", code=NOT_OURS,
-                file=file_of(message.key), job=frame.job,
-            )
-        )  # fmt: skip
+        self._context.receipt(Arrival(message, frame, file).receipt(self._context.group, "unchanged", NOT_OURS))
 
     def _by_path(self, path: bytes) -> str | None:
         if not self._paths:
@@ -234,19 +212,10 @@ class CsvFanout(Stage):
             self._deliver(arriving, result)
 
     def _deliver(self, arriving: Arriving, published: Published) -> None:
-        ack = receipts.settle(
-            self._context.group,
-            arriving.first,
-            arriving.last,
-            "delivered",
-            file=arriving.file,
-            job=arriving.frame.job,
-            where=published.where,
-            alg=published.alg,
-            hash=published.hash,
-            size=arriving.size,
-            ctime_ns=arriving.frame.ctime_ns,
-        )
+        ack = arriving.receipt(
+            self._context.group, "delivered",
+            where=published.where, alg=published.alg, hash=published.hash, size=arriving.size,
+        )  # fmt: skip
         self._context.receipt(msgspec.structs.replace(ack, covers=published.covers))
         self._count(arriving, "delivered")
         if self._metrics is not None:
@@ -275,12 +244,7 @@ class CsvFanout(Stage):
         self._close(arriving, outcome, code)
 
     def _close(self, arriving: Arriving, outcome: Outcome, code: str) -> None:
-        self._context.receipt(
-            receipts.settle(
-                self._context.group, arriving.first, arriving.last, outcome, code=code,
-                file=arriving.file, job=arriving.frame.job,
-            )
-        )  # fmt: skip
+        self._context.receipt(arriving.receipt(self._context.group, outcome, code))
         self._count(arriving, outcome)
         if outcome == "failed":
             log.warning("file failed", code=code, item=arriving.item)
@@ -288,16 +252,6 @@ class CsvFanout(Stage):
     def _count(self, arriving: Arriving, outcome: Outcome) -> None:
         if self._metrics is not None:
             self._metrics.add("fanout_files_total", dataset=arriving.dataset.name, outcome=outcome)
-
-    def _overdue(self) -> list[Arriving]:
-        limit = self._settings.incomplete_after.total_seconds()
-        now = time.monotonic()
-        return [
-            arriving
-            for arriving in self._files.values()
-            if self._log_time[arriving.first.partition] - arriving.seen > limit * 1000
-            or now - self._heard[arriving.first.partition] > limit
-        ]
 
 
 def service(settings: CsvFanoutSettings, host: Host) -> CsvFanout:
