@@ -16,15 +16,13 @@ from pathlib import Path
 
 import confluent_kafka
 
-from headrace.events import UploadAck
 from headrace.kafka.clients import Cluster
-from headrace.stage.contract import Message
 from headrace.stage.loop import Loop
-from headrace.stage.middleware import Middleware
 from headrace.topics import CHUNKS
 from headrace_files.assembler.service import Assembler
 from headrace_files.assembler.settings import AssemblerSettings
 from tests.bench.common import bench_broker, compare, conditions
+from tests.bench.timing import Timer
 from tests.support.feeding import FedFile, Feeder
 from tests.support.running import new_cluster
 
@@ -32,27 +30,8 @@ MEBIBYTE = 1024 * 1024
 SMALL_FILES, SMALL_BYTES = 5000, 10_000
 
 
-class _Timer(Middleware):
-    """From the first batch to the last receipt."""
-
-    def __init__(self, files: int) -> None:
-        self._files = files
-        self.done = threading.Event()
-        self.first = 0.0
-        self.last = 0.0
-
-    def before_handle(self, batch: Sequence[Message]) -> None:
-        self.first = self.first or time.perf_counter()
-
-    def after_receipt(self, ack: UploadAck) -> None:
-        self._files -= 1
-        if not self._files:
-            self.last = time.perf_counter()
-            self.done.set()
-
-
 def assemble(cluster: Cluster, root: Path, sink: str, files: int) -> float:
-    timer = _Timer(files)
+    timer = Timer(files)
     loop = Loop(Assembler(AssemblerSettings(root=root)), cluster, sink=sink, middleware=[timer])
     stop = threading.Event()
     thread = threading.Thread(target=loop.run, args=(stop,))
@@ -61,7 +40,7 @@ def assemble(cluster: Cluster, root: Path, sink: str, files: int) -> float:
         raise SystemExit("the assembler did not finish within 120 s")
     stop.set()
     thread.join()
-    return timer.last - timer.first
+    return timer.seconds
 
 
 def consume_and_write(cluster: Cluster, root: Path, messages: int) -> float:

@@ -348,6 +348,6 @@ def make_tree(settings: DirectorySourceSettings, root: bytes) -> Tree:
     )
 
 
-def create(settings: DirectorySourceSettings, host: Host) -> DirectorySource:
+def service(settings: DirectorySourceSettings, host: Host) -> DirectorySource:
     """The source as `headrace run` and `headrace up` make it."""
     return DirectorySource.hosted(settings, host)

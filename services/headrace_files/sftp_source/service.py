@@ -301,7 +301,7 @@ class SftpSource:
             self._reporting.beat(done)
 
 
-def create(settings: SftpSourceSettings, host: Host) -> SftpSource:
+def service(settings: SftpSourceSettings, host: Host) -> SftpSource:
     """The source as `headrace run` and `headrace up` make it."""
     datasets = Datasets(host.settings.datasets.folder)
     reporting = Reporting(host.metrics, host.health)
