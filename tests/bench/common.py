@@ -15,6 +15,8 @@ from pathlib import Path
 import confluent_kafka
 
 from headrace.broker import EmbeddedBroker, free_port
+from headrace.config import LogSettings
+from headrace.observe.log import configure
 
 PAIRS = 5
 
@@ -89,6 +91,8 @@ def compare(
 
 def conditions() -> None:
     """Print what the figures depend on."""
+    # As services run it; unconfigured, it would write every debug line.
+    configure(LogSettings())
     load = os.getloadavg()[0]
     print(
         f"conditions: {os.cpu_count()} cores, load {load:.1f} at the start, Linux {platform.release()},"
