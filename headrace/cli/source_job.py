@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import typer
 
@@ -33,6 +33,7 @@ class JobRequest:
     Parameters:
         job: its id; None: one is made up.
         to: sections of the services that must have everything, with commas between them; None: whoever reads now.
+        records: by dataset, the section of the service that must account for each of its records.
     """
 
     kind: str
@@ -40,6 +41,7 @@ class JobRequest:
     to: str | None
     on_interrupt: OnInterrupt
     json: bool
+    records: Mapping[str, str] = field(default_factory=dict)
 
 
 class SourceJob:
@@ -50,10 +52,17 @@ class SourceJob:
     """
 
     def __init__(
-        self, request: JobRequest, job: str, groups: tuple[str, ...], cluster: Cluster, asked: Interrupts
+        self,
+        request: JobRequest,
+        job: str,
+        groups: tuple[str, ...],
+        cluster: Cluster,
+        asked: Interrupts,
+        records: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self.job = job
         self.groups = groups
+        self.records = records
         self.asked = asked
         self.sends = False
         self.known = Known()
@@ -67,7 +76,7 @@ class SourceJob:
 
     def begin(self, *, standing: bool = False) -> None:
         """Say that the job is to run and its source has not announced all yet; from now on, listen for its stop."""
-        self._say(Wanted(self.groups, standing=standing))
+        self._say(Wanted(self.groups, standing=standing, records=self.records))
         self._thread = threading.Thread(target=self._listen, name="stop", daemon=True)
         self._thread.start()
 
@@ -76,7 +85,7 @@ class SourceJob:
         self._stop_listening()
         # Not over the head of somebody who stopped it.
         if not self.told_to_stop():
-            self._say(Wanted(self.groups, files=files))
+            self._say(Wanted(self.groups, files=files, records=self.records))
 
     def told_to_stop(self) -> bool:
         """Whether the user or a command elsewhere wants the job stopped."""
@@ -130,9 +139,13 @@ def source_job(context: typer.Context, session: Session, cluster: Cluster, reque
     services = [name.strip() for name in (request.to or "").split(",") if name.strip()]
     check_kind(job, request.kind, read_jobs(cluster, job).get(job))
     groups = groups_of(session, cluster, services) if services else tuple(sorted(positions(cluster)))
+    records = tuple(
+        (dataset, groups_of(session, cluster, [service])[0]) for dataset, service in request.records.items()
+    )
+    services += request.records.values()
     folder = session.settings.state / "jobs"
     with interrupts(request.on_interrupt) as asked:
-        running = SourceJob(request, job, groups, cluster, asked)
+        running = SourceJob(request, job, groups, cluster, asked, records)
         running.report.note(f"job {job}")
         try:
             with (

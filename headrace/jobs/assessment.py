@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -12,6 +12,7 @@ from headrace.jobs.books import FileBooks
 FINAL: frozenset[JobState] = frozenset({"balanced", "failed", "stopped"})
 
 GROUPS = "groups"
+RECORDS = "records"
 FILES = "files"
 STANDING = "standing"
 
@@ -33,11 +34,13 @@ class Wanted:
         groups: those that must account for every file.
         files: how many files the source announced in all, once it has announced the last; None before.
         standing: there is no last one.
+        records: dataset and group, for those that must account for every record of the dataset.
     """
 
     groups: tuple[str, ...] = ()
     files: int | None = None
     standing: bool = False
+    records: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, command: Command) -> Wanted:
@@ -47,6 +50,7 @@ class Wanted:
             groups=tuple(filter(None, command.params.get(GROUPS, "").split(","))),
             files=int(files) if files.isascii() and files.isdigit() and len(files) < 19 else None,
             standing=command.params.get(STANDING) == "true",
+            records=tuple(_pairs(command.params.get(RECORDS, ""))),
         )
 
     def params(self) -> dict[str, str]:
@@ -56,6 +60,8 @@ class Wanted:
             found[FILES] = str(self.files)
         if self.standing:
             found[STANDING] = "true"
+        if self.records:
+            found[RECORDS] = ",".join(":".join(pair) for pair in self.records)
         return found
 
 
@@ -92,8 +98,14 @@ def assess(command: Command, files: FileBooks) -> Assessment:
         return finished + words["sending"] + max(unannounced, files.early(group, None))
 
     books = [files.book(group, expected(group)) for group in wanted.groups]
-    books += [files.book(group, None) for group in sorted(set(files.groups) - set(wanted.groups))]
     missing = {group: count for group in wanted.groups if (count := files.unsettled(group))}
+    fanned = not missing and not begun and not unannounced and (partial or wanted.files is not None)
+    books += [files.lines.book(dataset, group, complete=fanned) for dataset, group in wanted.records]
+    others = set(files.groups) - set(wanted.groups) - {group for _, group in wanted.records}
+    books += [files.book(group, None) for group in sorted(others)]
+    for dataset, group in wanted.records:
+        if count := files.lines.missing(dataset, group):
+            missing[group] = count
     complete = partial or (wanted.files is not None and not unannounced and not begun)
     if complete and not missing and (stop or not wanted.standing):
         failed = sum(book.failed for book in books if book.expected is not None)
@@ -101,6 +113,12 @@ def assess(command: Command, files: FileBooks) -> Assessment:
         return Assessment(ended, books, f"{failed} failed" if failed else None)
     state: JobState = "stopping" if stop else "running" if words or files.groups else "waiting"
     return Assessment(state, books, _what_is_missing(missing, unannounced, 0 if stop else begun))
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str]]:
+    for each in filter(None, text.split(",")):
+        dataset, _, group = each.partition(":")
+        yield dataset, group
 
 
 def _what_is_missing(missing: Mapping[str, int], unannounced: int, begun: int) -> str | None:

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 from headrace.deadletters.decisions import decision_of
 from headrace.events import Books, FileEvent, FileState, Outcome, UploadAck
+from headrace.jobs.lines import LineBooks
 from headrace.keys import file_id
 from headrace.proof.evidence import DEAD_MESSAGE
 from headrace.receipts import worst
@@ -45,6 +46,7 @@ class FileBooks:
 
     def __init__(self) -> None:
         self.groups: list[str] = []
+        self.lines = LineBooks()
         self._numbers: dict[str, int] = {}
         self._files: dict[bytes, Cell] = {}
         self._counts: Counter[Cell] = Counter()
@@ -56,6 +58,7 @@ class FileBooks:
 
     def take_event(self, event: FileEvent) -> None:
         """Take a source's word; the last one on a version counts, but "sending" never takes back an end."""
+        self.lines.take_event(event)
         known = self._files.get(event.file, _NOTHING)
         if event.state == "sending" and known.word is not None:
             return
@@ -74,6 +77,7 @@ class FileBooks:
             self._discard(self._number(decision.group), decision.item, decision.offset)
         if ack.file is None or not ack.covers:
             return
+        self.lines.take_receipt(ack)
         if ack.item != ack.file.hex() and any(covers.lines is not None for covers in ack.covers):
             return
         number = self._number(ack.group)

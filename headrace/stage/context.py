@@ -194,6 +194,9 @@ class StageContext:
 
     def _send_receipt(self, track: Track, entry: OpenItem, ack: UploadAck) -> None:
         carried = [(name, value) for name, value in entry.headers if name in CARRIED_HEADERS]
+        if ack.job is not None and all(name != "hr-job" for name, _ in carried):
+            # Records have no headers; the ledger knows receipts by theirs.
+            carried.append(("hr-job", ack.job.encode()))
         self._outbox.send(
             topics.UPLOAD_ACKS,
             encode_key(receipts.receipt_key(entry.path, self.group, ack.item)),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from headrace.events import Command, FileEvent, Job, UploadAck
-from headrace.jobs.assessment import FINAL, assess
+from headrace.jobs.assessment import FINAL, Wanted, assess
 from headrace.jobs.books import FileBooks
 from headrace.jobs.ids import is_job_id
 from headrace.jobs.log import Word
@@ -189,7 +189,9 @@ class Ledger:
                 continue
             entry = self._entry(job, found, positions, now)
             found.lacking = entry.state not in FINAL and any(
-                found.files.unsettled(book.group) for book in entry.books if book.expected is not None
+                found.files.unsettled(book.group)
+                for book in entry.books[: len(Wanted.of(found.command).groups)]
+                if book.expected is not None
             )
             same = recorded is not None and recorded.told == _digest(entry)
             answered = recorded is not None and recorded.offset > self._commands[job].offset
