@@ -23,8 +23,9 @@ RUN cd "$(/opt/headrace/bin/python -c 'import site; print(site.getsitepackages()
 FROM ${PYTHON_IMAGE}
 # Group 0 may write what the user may: so any other user id works as well, such as that of who owns the secrets.
 RUN useradd --uid 10001 --gid 0 --no-create-home --home-dir /var/lib/headrace --shell /usr/sbin/nologin headrace \
-    && mkdir -p /etc/headrace /var/lib/headrace /data/incoming /data/rebuilt \
-    && chown -R 10001:0 /var/lib/headrace /data && chmod -R g=u /var/lib/headrace /data
+    && mkdir -p /etc/headrace /var/lib/headrace /var/spool/headrace /data/incoming /data/rebuilt \
+    && chown -R 10001:0 /var/lib/headrace /var/spool/headrace /data \
+    && chmod -R g=u /var/lib/headrace /var/spool/headrace /data
 COPY --from=build /opt/headrace /opt/headrace
 ENV PATH=/opt/headrace/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -80,4 +80,9 @@ family = Family(
         ),
         CommandEntry("demo", "headrace_files.demo.command:demo", "Watch the main job on this machine, from nothing."),
     ),
+    sandbox=(
+        CommandEntry(
+            "instrument", "headrace_files.demo.instrument:instrument", "Fill a folder, as an instrument does."
+        ),
+    ),
 )

@@ -71,6 +71,11 @@ class Instrument:
         self._thread.join()
 
     @property
+    def running(self) -> bool:
+        """Whether it still writes, or means to."""
+        return self._thread.is_alive()
+
+    @property
     def finished(self) -> bool:
         """Whether all files are written."""
         return self.made == len(self._files)

@@ -1,0 +1,303 @@
+#!/usr/bin/env python3
+"""Bring the stack of docker-compose.yml up, send files through it, break it in several ways, and see the books balance.
+
+What must hold: every container becomes healthy; while an instrument writes 500 files, assemblers are scaled 1 → 3 → 1,
+services are killed with SIGKILL and come back by their restart policy, Kafka is restarted and killed; afterwards the
+rebuilt tree equals the one that was sent, byte for byte, and `headrace verify --deep` says that everything balances.
+
+Needs Python 3.11, Docker, and Compose (1.29 or today's). Exit code 0 if all of it held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+SERVICES = ("kafka", "s3", "directory-source", "assembler", "archiver", "ledger", "alarms", "console")
+FILES, SECONDS = 500, 100
+STAND_INS = {
+    "PYTHON_IMAGE": "headrace-standin/python",
+    "KAFKA_IMAGE": "headrace-standin/kafka",
+    "S3_IMAGE": "headrace-standin/s3",
+}
+# Kills what tini started, as the kernel would: tini then ends with it, and the restart policy has to act.
+KILL = "import os; os.kill(int(open('/proc/1/task/1/children').read().split()[0]), 9)"
+HASHES = """
+import hashlib, os, sys
+root, found = b"/data/" + sys.argv[1].encode(), {}
+for folder, folders, names in os.walk(root):
+    folders[:] = [name for name in folders if name != b".headrace"]
+    for name in names:
+        path = os.path.join(folder, name)
+        with open(path, "rb") as file:
+            found[os.path.relpath(path, root)] = hashlib.file_digest(file, "sha256").hexdigest()
+print(len(found), hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest())
+"""
+RECEIPTS = """
+import urllib.request
+lines = urllib.request.urlopen("http://127.0.0.1:9464/metrics", timeout=5).read().decode().splitlines()
+print(int(sum(float(line.split()[-1]) for line in lines if line.startswith("headrace_receipts_total{"))))
+"""
+
+
+class Failed(Exception):
+    """Something that must hold does not."""
+
+
+class Stack:
+    """The stack under a project name of its own."""
+
+    def __init__(self, project: str, environment: dict[str, str]) -> None:
+        modern = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0
+        program = ["docker", "compose"] if modern else ["docker-compose"]
+        self._compose = [*program, "--project-name", project, "--file", str(ROOT / "docker-compose.yml")]
+        self._environment = environment
+
+    def compose(self, *arguments: str, within: float = 300) -> str:
+        """Run Compose; what it prints."""
+        return self._run([*self._compose, *arguments], within)
+
+    def docker(self, *arguments: str) -> str:
+        """Run Docker; what it prints."""
+        return self._run(["docker", *arguments], 120)
+
+    def containers(self, service: str) -> list[str]:
+        """The ids of the containers of a service that run."""
+        return self.compose("ps", "-q", service).split()
+
+    def inside(self, container: str, script: str) -> str:
+        """Run a Python script in a container."""
+        return self.docker("exec", container, "python", "-c", script)
+
+    def state(self, container: str, form: str) -> str:
+        """Something that `docker inspect` tells."""
+        return self.docker("inspect", "--format", form, container).strip()
+
+    def unhealthy(self) -> list[str]:
+        """Services without a container, or with one that is not healthy."""
+        missing = []
+        for service in SERVICES:
+            states = [self.state(each, "{{.State.Health.Status}}") for each in self.containers(service)]
+            if not states or any(state != "healthy" for state in states):
+                missing.append(f"{service}: {', '.join(states) or 'no container'}")
+        return missing
+
+    def tool(self, *arguments: str, entrypoint: str | None = None, within: float = 300) -> tuple[int, str]:
+        """Run a command in a container of its own; exit code, and what it prints: errors only if it failed."""
+        chosen = [] if entrypoint is None else ["--entrypoint", entrypoint]
+        run = subprocess.run(
+            [*self._compose, "run", "--rm", "--no-deps", "-T", *chosen, "headrace", *arguments],
+            env=self._environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=within,
+            check=False, cwd=ROOT,
+        )  # fmt: skip
+        return run.returncode, run.stdout if run.returncode == 0 else run.stdout + run.stderr
+
+    def _run(self, command: Sequence[str], within: float) -> str:
+        run = subprocess.run(
+            command, env=self._environment, capture_output=True, text=True, timeout=within, check=False, cwd=ROOT
+        )
+        if run.returncode != 0:
+            raise Failed(f"{' '.join(command)} ended with {run.returncode}: {run.stderr[-2000:]}")
+        return run.stdout
+
+
+def say(text: str) -> None:
+    """A line for whoever watches."""
+    sys.stdout.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+    sys.stdout.flush()
+
+
+def wait_until(what: str, condition: Callable[[], object], within: float) -> None:
+    """Wait for a condition: true, or an empty list of what is missing."""
+    deadline = time.monotonic() + within
+    while True:
+        found = condition()
+        if found is True or found == []:
+            return
+        if time.monotonic() > deadline:
+            raise Failed(f"{what}: not within {within:.0f} s; last seen: {found}")
+        time.sleep(1)
+
+
+def rehearse(stack: Stack) -> None:
+    """All of it."""
+    say("starting the stack")
+    stack.compose("--profile", "console", "up", "--detach", within=900)
+    wait_until("all containers are healthy", stack.unhealthy, 180)
+    say("all containers are healthy: " + ", ".join(SERVICES))
+
+    say(f"an instrument writes {FILES} files within {SECONDS} s")
+    stack.compose("--profile", "sandbox", "up", "--detach", "--no-deps", "instrument")
+    instrument = stack.compose("--profile", "sandbox", "ps", "-q", "instrument").strip()
+    began = time.monotonic()
+
+    scale(stack, 3)
+    share_the_work(stack)
+    kill(stack, stack.containers("assembler")[0], "an assembler")
+    kill(stack, stack.containers("archiver")[0], "the archiver")
+    kill(stack, stack.containers("directory-source")[0], "the source")
+    say("restarting Kafka")
+    stack.compose("restart", "kafka")
+    wait_until("Kafka is healthy again", lambda: healthy(stack, "kafka"), 120)
+    scale(stack, 1)
+    say("killing Kafka")
+    kafka = stack.containers("kafka")[0]
+    stack.docker("kill", kafka)
+    stack.docker("start", kafka)
+    wait_until("Kafka is healthy again", lambda: healthy(stack, "kafka"), 120)
+    kill(stack, stack.containers("assembler")[0], "the last assembler")
+
+    if stack.state(instrument, "{{.State.Running}}") != "true":
+        say("note: the instrument was done before the last fault")
+    wait_until("the instrument is done", lambda: stack.state(instrument, "{{.State.Status}}") == "exited", SECONDS + 60)
+    if stack.state(instrument, "{{.State.ExitCode}}") != "0":
+        raise Failed("the instrument failed: " + stack.docker("logs", instrument)[-500:])
+    say(f"the instrument was done after {time.monotonic() - began:.0f} s")
+
+    wait_until("the books balance", lambda: balanced(stack), 300)
+    say("headrace verify --deep: everything balances, and the destinations hold what the log says")
+    same_trees(stack)
+    wait_until("all containers are healthy", stack.unhealthy, 120)
+    say("all containers are healthy")
+
+
+def scale(stack: Stack, copies: int) -> None:
+    """Run so many assemblers."""
+    say(f"scaling assemblers to {copies}")
+    stack.compose("up", "--detach", "--no-deps", "--no-recreate", "--scale", f"assembler={copies}", "assembler")
+    wait_until(f"{copies} assemblers run", lambda: len(stack.containers("assembler")) == copies, 60)
+
+
+def share_the_work(stack: Stack) -> None:
+    """See that every copy delivers files."""
+
+    def idle() -> list[str]:
+        each = {name: receipts(stack, name) for name in stack.containers("assembler")}
+        return [f"{name[:12]} has delivered {count}" for name, count in each.items() if count == 0]
+
+    wait_until("every assembler delivers files", idle, 60)
+    say(f"{len(stack.containers('assembler'))} assemblers share the work")
+
+
+def receipts(stack: Stack, container: str) -> int:
+    """How many receipts a copy has written; 0 if it does not answer yet."""
+    try:
+        return int(stack.inside(container, RECEIPTS))
+    except Failed:
+        return 0
+
+
+def kill(stack: Stack, container: str, name: str) -> None:
+    """Kill a service with SIGKILL, and see that its restart policy brings it back."""
+    before = stack.state(container, "{{.RestartCount}}")
+    stack.inside(container, KILL)
+    wait_until(f"{name} is started again", lambda: stack.state(container, "{{.RestartCount}}") != before, 30)
+    say(f"killed {name}; it was started again")
+
+
+def healthy(stack: Stack, service: str) -> bool:
+    """Whether the one container of a service is healthy."""
+    return [stack.state(each, "{{.State.Health.Status}}") for each in stack.containers(service)] == ["healthy"]
+
+
+def balanced(stack: Stack) -> object:
+    """Whether `headrace verify --deep` says that everything has arrived; else the end of what it says."""
+    code, text = stack.tool("verify", "--deep", "--json")
+    if code != 0:
+        return text[-300:]
+    say(text.strip().splitlines()[-1][:400])
+    return True
+
+
+def same_trees(stack: Stack) -> None:
+    """Compare what was written with what was rebuilt, without asking Headrace."""
+    sums = {}
+    for folder in ("incoming", "rebuilt"):
+        code, text = stack.tool("-c", HASHES, folder, entrypoint="python")
+        if code != 0:
+            raise Failed(text[-1000:])
+        sums[folder] = text.strip().splitlines()[-1]
+    files = int(sums["incoming"].split()[0])
+    if sums["incoming"] != sums["rebuilt"] or files < FILES:
+        raise Failed(f"the trees differ: {json.dumps(sums)}")
+    say(f"the rebuilt tree equals the one that was sent: {files} files")
+
+
+def free_port() -> str:
+    """A port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return str(listener.getsockname()[1])
+
+
+def main() -> int:
+    """Parse the command line, run, and clean up."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stand-ins", action="store_true", help="make images from what this machine has; needs root")
+    parser.add_argument("--mirror", default="http://deb.debian.org/debian", help="for --stand-ins: Debian's mirror")
+    parser.add_argument("--keep", action="store_true", help="leave the stack running at the end")
+    parser.add_argument("--project", default="headrace-smoke", help="Compose's project name")
+    chosen = parser.parse_args()
+
+    folder = Path(tempfile.mkdtemp(prefix="headrace-smoke-"))
+    secrets = folder / "secrets"
+    environment = {
+        **os.environ,
+        "HEADRACE_SECRETS": str(secrets),
+        "HEADRACE_UID": "10001" if os.getuid() == 0 else str(os.getuid()),
+        "HEADRACE_IMAGE": "headrace:smoke",
+        "INSTRUMENT_SECONDS": str(SECONDS),
+        # Free ports, so that it runs beside a stack that is in use.
+        **{name: free_port() for name in ("KAFKA_OUTSIDE_PORT", "S3_PORT", "CONSOLE_PORT")},
+    }
+    if chosen.stand_ins:
+        subprocess.run([str(HERE / "stand-ins" / "build"), chosen.mirror], check=True)
+        environment |= STAND_INS
+    if subprocess.run(["docker", "buildx", "version"], capture_output=True, check=False).returncode != 0:
+        environment |= {"DOCKER_BUILDKIT": "0", "COMPOSE_DOCKER_CLI_BUILD": "0"}
+    stack = Stack(chosen.project, environment)
+    subprocess.run([str(ROOT / "deploy" / "compose" / "make-secrets"), str(secrets)], env=environment, check=True)
+    code = 0
+    try:
+        say("building the image")
+        stack.compose("build", "topics", within=1200)
+        size = int(stack.docker("image", "inspect", "--format", "{{.Size}}", "headrace:smoke")) / 1e6
+        say(f"the image has {size:.0f} MB")
+        if size >= 300:
+            raise Failed(f"the image has {size:.0f} MB; it must stay below 300")
+        rehearse(stack)
+        say("passed")
+    except Failed as error:
+        say(f"FAILED: {error}")
+        say(stack.compose("--profile", "console", "logs", "--tail", "30")[-8000:])
+        code = 1
+    finally:
+        if not chosen.keep:
+            stack.compose(
+                "--profile",
+                "console",
+                "--profile",
+                "sandbox",
+                "--profile",
+                "tools",
+                "down",
+                "--volumes",
+                "--remove-orphans",
+            )
+            shutil.rmtree(folder)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
