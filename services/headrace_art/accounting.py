@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
 from pyroaring import BitMap64
@@ -28,6 +29,7 @@ class FilePart:
 
     `pending` counts lines that are being worked on. `heard` is when the last message came, in monotonic seconds. `name`
     is another one for the item, of a single line that came back alone; `cancelled` parts are somebody else's by now.
+    `earlier` is what `headrace_art.earlier` is asked about it; `before` says that it had a receipt before.
     """
 
     file: bytes
@@ -39,6 +41,8 @@ class FilePart:
     pending: int = 0
     name: str | None = None
     cancelled: bool = False
+    earlier: Future[list[Covers]] | None = None
+    before: bool = False
     _outcomes: dict[tuple[Outcome, str | None], BitMap64] = field(default_factory=dict)
     _expected: BitMap64 = field(default_factory=BitMap64)
     _parts: set[int] = field(default_factory=set)
@@ -53,6 +57,11 @@ class FilePart:
     def ended(self) -> bool:
         """Whether the end markers are here."""
         return self._of is not None and len(self._parts) >= self._of
+
+    @property
+    def unread(self) -> BitMap64:
+        """Lines that the end markers name and that did not come."""
+        return self._expected - self.seen
 
     def touch(self, message: Message) -> None:
         """A message of it came."""
@@ -97,9 +106,20 @@ class FilePart:
             found = self._outcomes[outcome, code] = BitMap64()
         return found
 
+    def merge(self, covers: Sequence[Covers]) -> None:
+        """Take over what an earlier receipt said of lines that have not come again: a later one stands in its place."""
+        for each in covers:
+            if each.lines is not None:
+                lines = BitMap64.deserialize(each.lines) - self.seen
+                self.bitmap(each.outcome, each.code).update(lines)
+                self.before = True
+        for each in covers:
+            if each.lines is not None:
+                self.seen |= BitMap64.deserialize(each.lines)
+
     def covers(self) -> list[Covers]:
         """What a receipt of the whole part would say."""
-        unreadable = self._expected - self.seen
+        unreadable = self.unread
         if unreadable:
             self.bitmap("dead_lettered", UNREADABLE).update(unreadable)
             self.seen |= unreadable

@@ -57,13 +57,13 @@ class ArtClient:
 
     # Students
 
-    async def post_batch(self, students: Sequence[bytes]) -> str:
+    async def post_batch(self, students: Sequence[bytes], may_act: Callable[[], bool] | None = None) -> str:
         """Send many students, each a JSON object already; the id under which the batch is followed.
 
         ART has only taken them then: whether each is saved, its status tells.
         """
         body = b"[" + b",".join(students) + b"]"
-        return await self._submit("POST", "batch_post", body)
+        return await self._submit("POST", "batch_post", body, may_act)
 
     async def delete_batch(self, ssids: Iterable[str]) -> str:
         """Delete many students; followed as a batch that was posted."""
@@ -133,10 +133,10 @@ class ArtClient:
 
     # How
 
-    async def _submit(self, method: str, endpoint: str, body: bytes) -> str:
+    async def _submit(self, method: str, endpoint: str, body: bytes, may_act: Callable[[], bool] | None = None) -> str:
         path = f"/external/student/{self._state}/batch"
         timeout = self.settings.batch_timeout.total_seconds()
-        answer = await self._call(method, path, endpoint, _ACCEPTED, body=body, timeout=timeout)
+        answer = await self._call(method, path, endpoint, _ACCEPTED, body=body, timeout=timeout, may_act=may_act)
         # ART's name for itself may be an internal one, so nothing but the id is taken (reference U9).
         batch_id = urlsplit(answer.headers.get("Location", "")).path.rpartition("/")[2]
         if _BATCH_ID.fullmatch(batch_id) is None:
@@ -151,6 +151,7 @@ class ArtClient:
         *expected: int,
         body: bytes | None = None,
         timeout: float | None = None,
+        may_act: Callable[[], bool] | None = None,
     ) -> Answer:
         for _ in range(2):
             token = await self._tokens.token()
@@ -163,6 +164,7 @@ class ArtClient:
                 headers,
                 body,
                 self.settings.timeout.total_seconds() if timeout is None else timeout,
+                may_act,
             )
             problem = judge(answer, endpoint, frozenset(expected))
             if problem is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -13,6 +13,8 @@ import aiohttp
 
 from headrace_art.client.errors import AnswerLost, ArtUnreachable, CertificateRefused
 from headrace_art.client.settings import ArtSettings
+
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,19 @@ class Transport(Protocol):
     """Sends requests. Redirects are answers, too."""
 
     async def send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeout: float
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout: float,
+        may_act: Callable[[], bool] | None = None,
     ) -> Answer:
         """Send one request.
 
         Parameters:
             timeout: seconds for all of it.
+            may_act: whether the request may still be completed; asked while the body goes out.
 
         Raises ArtUnreachable if nothing was sent, AnswerLost if that is unknown, CertificateRefused.
         """
@@ -63,14 +72,24 @@ class AiohttpTransport:
         await self._session.close()
 
     async def send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeout: float
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout: float,
+        may_act: Callable[[], bool] | None = None,
     ) -> Answer:
         """Send one request; see `Transport`."""
+        data: bytes | AsyncIterator[bytes] | None = body
+        if body is not None and may_act is not None:
+            headers = {**headers, "Content-Length": str(len(body))}
+            data = _guarded(body, may_act)
         limits = aiohttp.ClientTimeout(total=timeout, sock_connect=self._settings.connect_timeout.total_seconds())
         address = urlsplit(url).netloc.rpartition("@")[2]
         try:
             async with self._session.request(
-                method, url, headers=headers, data=body, timeout=limits, allow_redirects=False
+                method, url, headers=headers, data=data, timeout=limits, allow_redirects=False
             ) as response:
                 content = await response.read()
                 return Answer(response.status, response.headers, content, response.content_type)
@@ -80,6 +99,20 @@ class AiohttpTransport:
             raise ArtUnreachable(address=address, problem=_problem(error)) from error
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             raise AnswerLost(address=address, problem=_problem(error)) from error
+
+
+class _MayNotAct(Exception):
+    """The process was paused while the body went out."""
+
+
+async def _guarded(body: bytes, may_act: Callable[[], bool]) -> AsyncIterator[bytes]:
+    """The body in pieces. Without the last one the other side does nothing, so that one is kept back."""
+    view = memoryview(body)
+    for start in range(0, len(body), _PIECE):
+        if not may_act():
+            raise _MayNotAct
+        # A view would save a copy, and aiohttp wants bytes.
+        yield bytes(view[start : start + _PIECE])
 
 
 def _problem(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from headrace.errors import HeadraceError, RefusedError, TransientError
+from headrace.stage import kill
 from headrace_art.client.art import ArtClient
 from headrace_art.client.concurrency import for_each
 from headrace_art.client.errors import FieldsRefused
@@ -29,6 +30,10 @@ class ParentMissing(RefusedError):
     code = "art-parent-missing"
 
 
+class Cancelled(Exception):
+    """The file is another copy's by now."""
+
+
 class Registered(NamedTuple):
     """What became of one of them. `parent_id` is ART's; `problem` is why it is not as wanted."""
 
@@ -45,6 +50,7 @@ class Registrar:
         may_act: whether this process may still change anything.
         known: whether ART has confirmed such an entity before: then it is looked for first, else created first.
         parent_wait: seconds that a school waits for its district.
+        cancelled: whether another copy has the file by now.
     """
 
     def __init__(
@@ -55,12 +61,14 @@ class Registrar:
         may_act: Callable[[], bool],
         known: Callable[[Wanted], bool],
         parent_wait: float,
+        cancelled: Callable[[], bool],
     ) -> None:
         self._client, self._patience, self._time = client, patience, time
         self._may_act, self._known, self._parent_wait = may_act, known, parent_wait
+        self._cancelled = cancelled
 
     async def register(self, districts: Sequence[Wanted], institutions: Sequence[Wanted]) -> list[Registered]:
-        """Register all. Raises ConfigError for what the operator must mend."""
+        """Register all. Raises ConfigError for what the operator must mend, Cancelled."""
         done: list[Registered] = []
 
         async def one(wanted: Wanted) -> None:
@@ -73,6 +81,7 @@ class Registrar:
     async def _one(self, wanted: Wanted) -> Registered:
         began = self._time.now()
         while True:
+            self._check()
             try:
                 return await self._patience.run(lambda: self._ensure(wanted))
             except ParentMissing as error:
@@ -103,6 +112,7 @@ class Registrar:
         decision = decide(wanted, found.name, found.parent_id)
         if decision.action is Action.RENAME:
             await self._permitted()
+            kill.point("entities.before-rename")
             await self._client.replace(wanted.kind, found, {"entityName": wanted.name})
         return Registered(wanted, decision, found.parent_id)
 
@@ -117,8 +127,16 @@ class Registrar:
             if _NO_PARENT in error.fields:
                 raise ParentMissing(kind=wanted.kind, entity_id=wanted.entity_id, parent_id=wanted.parent_id) from error
             raise
+        kill.point("entities.between-requests")
         return Registered(wanted, Decision(Action.CREATE, False), wanted.parent_id)
 
     async def _permitted(self) -> None:
         while not self._may_act():
+            self._check()
             await asyncio.sleep(0.1)
+        self._check()
+
+    def _check(self) -> None:
+        # What another copy has done meanwhile, with a later file perhaps, must not be undone.
+        if self._cancelled():
+            raise Cancelled

@@ -26,7 +26,8 @@ from headrace_art.client import ArtClient, ArtSettings
 from headrace_art.client.patience import Patience
 from headrace_art.client.timing import SystemTime
 from headrace_art.confirmed import Confirmed
-from headrace_art.entities.registrar import Registered, Registrar
+from headrace_art.earlier import QUIET_SECONDS, Earlier
+from headrace_art.entities.registrar import Cancelled, Registered, Registrar
 from headrace_art.entities.settings import EntitiesSettings
 from headrace_art.entity_plan import Action, EntityTwice, Kind, Wanted, plan
 from headrace_art.schools import SchoolRow
@@ -81,6 +82,7 @@ class Entities(Stage):
     def setup(self, context: Context) -> None:
         """Start to read what is confirmed, and the thread that speaks to ART."""
         self._context = context
+        self._earlier = Earlier(self._cluster, context.group)
         self._confirmed.start()
         self._background.start()
 
@@ -107,6 +109,8 @@ class Entities(Stage):
             raise self._failures.popleft()
         for schools in self._parts.values():
             if schools.part.ended and not schools.begun and self._confirmed.complete:
+                if schools.part.unread and not self._earlier.known(schools.part):
+                    continue
                 schools.begun = True
                 self._begin(schools)
         while self._results:
@@ -116,23 +120,30 @@ class Entities(Stage):
                 self._finish(schools, done)
 
     def tick(self, now: float) -> None:  # noqa: ARG002 - silence counts, by this machine's clock
-        """Give up files whose end never came."""
-        limit = time.monotonic() - self._settings.incomplete_after.total_seconds()
+        """Begin what repeats a file that is done, though its end does not come; give up those whose end never came."""
+        limit = self._settings.incomplete_after.total_seconds()
         for place, schools in list(self._parts.items()):
-            silent = not schools.part.ended and schools.part.heard < limit
-            if silent and self._context.caught_up(schools.part.first.partition):
-                del self._parts[place]
-                schools.part.hand_over(self._context, failed="incomplete")
+            part, quiet = schools.part, time.monotonic() - schools.part.heard
+            if part.ended or schools.begun or quiet < min(QUIET_SECONDS, limit):
+                continue
+            if self._context.caught_up(part.first.partition) and self._earlier.known(part):
+                if part.before:
+                    schools.begun = True
+                    self._begin(schools)
+                elif quiet >= limit:
+                    del self._parts[place]
+                    part.hand_over(self._context, failed="incomplete")
 
     def revoked(self, partitions: Sequence[Partition], lost: bool) -> None:  # noqa: ARG002 - nothing is deleted
         """Forget the files of these partitions."""
         numbers = {partition.number for partition in partitions}
         for place in [place for place in self._parts if place[0] in numbers]:
-            del self._parts[place]
+            self._parts.pop(place).part.cancelled = True
 
     def close(self) -> None:
         """Stop the threads."""
         self._background.close()
+        self._earlier.close()
         self._confirmed.close()
 
     def _row(self, schools: _Schools, message: Message, record: Record) -> None:
@@ -170,9 +181,12 @@ class Entities(Stage):
             registrar = Registrar(
                 client, patience, self._time, self._context.may_act,
                 lambda each: self._confirmed.entity(each.kind, each.entity_id) is not None,
-                self._settings.parent_wait.total_seconds(),
+                self._settings.parent_wait.total_seconds(), lambda: schools.part.cancelled,
             )  # fmt: skip
-            self._results.append((schools, await registrar.register(districts, institutions)))
+            try:
+                self._results.append((schools, await registrar.register(districts, institutions)))
+            except Cancelled:
+                return  # another copy does it
 
         self._background.submit(work)
 
@@ -189,6 +203,7 @@ class Entities(Stage):
         number = part.first.partition.number
 
         def say_done() -> None:
+            kill.point("entities.after-publishing-before-done")
             event = EntitiesDone(
                 job=part.job, file=part.file, partition=number,
                 partitions=self._cluster.partitions(self._dataset.topic), reaches=reaches, at=now,
@@ -196,6 +211,7 @@ class Entities(Stage):
             self._context.emit(ENTITIES, (part.file.hex(), str(number)), event, delivered=lambda _: finish())
 
         def finish() -> None:
+            kill.point("entities.after-done-before-receipt")
             place = (number, part.file)
             if self._parts.get(place) is schools:
                 del self._parts[place]

@@ -11,6 +11,7 @@ import orjson
 from headrace.codec.records import Record
 from headrace.datasets.catalogue import Dataset
 from headrace.errors import PermanentError
+from headrace.events import Outcome
 from headrace.stage.contract import Message
 from headrace.state.keyed import KeyedState
 from headrace_art.accounting import FilePart
@@ -51,6 +52,18 @@ class Pending:
     def partition(self) -> int:
         """Whose partition it is of."""
         return self.message.partition.number
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it is somebody else's by now: it must not be sent any more."""
+        return self.part.cancelled
+
+
+_SETTLED: Mapping[Verdict, tuple[Outcome, str | None]] = {
+    Verdict.UNCHANGED: ("unchanged", None),
+    Verdict.DELIVERED: ("delivered", None),
+    Verdict.SUPERSEDED: ("unchanged", SUPERSEDED),
+}
 
 
 class _Row(NamedTuple):
@@ -94,7 +107,7 @@ class Decider:
     def confirm(self, pending: Pending) -> None:
         """Remember that ART has saved a row."""
         mark = pending.part.file[:MARK_BYTES]
-        known = confirmed(pending.known, pending.digest, mark, pending.message.order, pending.replaced)
+        known = confirmed(pending.known, pending.digest, mark, pending.message.order, pending.line, pending.replaced)
         self._state.put(pending.partition, pending.key, known.raw)
 
     def released(self, pending: Pending) -> list[Pending]:
@@ -151,15 +164,15 @@ class Decider:
                 # It was sent back from long ago, and a later dump has been there since.
                 part.settle(record.line, "unchanged", SUPERSEDED)
                 return None
-            found = verdict(known, digest, mark)
-            if forced and found is not Verdict.DELIVERED:
+            found = verdict(known, digest, mark, record.line)
+            if forced and found not in (Verdict.DELIVERED, Verdict.SUPERSEDED):
                 found = Verdict.SEND
             if found is Verdict.WAIT:
                 self._suspended.setdefault(part, {}).setdefault(message.path, []).append((row, digest))
                 return None
             replaced = self._replaced(part, message.path)
             if found is not Verdict.SEND:
-                part.settle(record.line, "delivered" if found is Verdict.DELIVERED else "unchanged")
+                part.settle(record.line, *_SETTLED[found])
                 return None
             return self._made(row, place, digest, known, replaced)
         except PermanentError as error:

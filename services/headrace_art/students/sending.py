@@ -7,7 +7,7 @@ is refused is bisected (R9), what stalls is sent again (R11), outages are waited
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
@@ -54,6 +54,10 @@ class Row(Protocol):
     @property
     def student(self) -> bytes:
         """What is sent."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it must not be sent any more."""
 
 
 @dataclass(frozen=True)
@@ -124,56 +128,99 @@ class Sender:
             await self._send(rows[start : start + size])
 
     async def _send(self, rows: Sequence[Row]) -> None:
-        """Send one batch, and its parts if it is refused."""
-        under_way = [list(rows)]
-        while under_way:
+        """Send one batch, its parts if it is refused, and those again that ART does not take yet."""
+        under_way: list[Sequence[Row]] = [rows]
+        denied: list[Row] = []
+        denied_since: float | None = None
+        while under_way or denied:
+            if not under_way:
+                await self._time.sleep(ACCESS_PAUSE)
+                under_way, denied = [denied], []
             part = under_way.pop()
+            if len(part) > max(1, self.backlog.limit):
+                under_way += _halves(part)
+                continue
             try:
-                status = await self._through(part)
+                sent, status = await self._through(part)
             except RefusedError as error:
                 if len(part) == 1:
                     self._settled(part[0], error)
                 else:
                     under_way += _halves(part)
                 continue
-            under_way += await self._reconcile(part, status)
+            failed = _failures(sent, status)
+            if failed is None:
+                under_way += _halves(sent)
+                continue
+            not_yet = self._reconcile(sent, failed)
+            if not_yet and denied_since is None:
+                denied_since = self._time.now()
+            limit = self._limits.access_wait.total_seconds()
+            if not_yet and denied_since is not None and self._time.now() - denied_since >= limit:
+                for row in not_yet:
+                    self._settled(row, AccessDenied(seconds=limit))
+            else:
+                denied += not_yet
 
-    async def _through(self, rows: Sequence[Row]) -> BatchStatus:
-        """Post rows and follow them, again if they stall; the status of a batch that is done."""
+    def _reconcile(self, rows: Sequence[Row], failed: Mapping[str, str]) -> list[Row]:
+        """Settle the students of a batch that is done; those that ART may take later.
+
+        Schools that were just created are granted after some seconds, at each node (reference art 3.6).
+        """
+        denied: list[Row] = []
+        for row in rows:
+            message = failed.get(row.ssid)
+            if message is None:
+                self._settled(row, None)
+            elif any(words in message for words in _NOT_YET):
+                denied.append(row)
+            else:
+                self._settled(row, StudentRefused())
+        return denied
+
+    async def _through(self, rows: Sequence[Row]) -> tuple[Sequence[Row], BatchStatus]:
+        """Post rows and follow them, again if they stall; those that were sent, and the status of their batch."""
         await self.backlog.take(len(rows))
         held = _Held(self.backlog, len(rows))
         try:
             while True:
-                batch_id = await self._post(rows, held)
+                sent, batch_id = await self._post(rows, held)
+                if batch_id is None:
+                    return (), BatchStatus("", 0, 0, 0, ())
                 kill.point("students.after-post-before-result")
                 status = await self._follow(batch_id, held)
                 if status is not None:
-                    return status
+                    return sent, status
                 log.warning("a batch stalled, its students are sent again", students=len(rows))
                 held.restore()
         finally:
             held.release()
 
-    async def _post(self, rows: Sequence[Row], held: _Held) -> str:
-        students = [row.student for row in rows]
+    async def _post(self, rows: Sequence[Row], held: _Held) -> tuple[Sequence[Row], str | None]:
+        """Post those rows that are still ours; they, and the id of their batch, None if there are none."""
 
-        async def call() -> str:
+        async def call() -> tuple[Sequence[Row], str | None]:
             while not self._may_act():
                 await asyncio.sleep(0.1)
+            # What is another copy's by now may be older than what that one has sent.
+            ours = [row for row in rows if not row.cancelled]
+            if not ours:
+                return ours, None
             began = self._time.now()
+            kill.point("students.before-post")
             try:
-                batch_id = await self._client.post_batch(students)
+                batch_id = await self._client.post_batch([row.student for row in ours], self._may_act)
             except TransientError as error:
                 if isinstance(error, AnswerLost | ArtFault | LocationMissing):
                     # They may be in ART's queue all the same.
-                    held.more(len(rows))
+                    held.more(len(ours))
                 self._slower()
                 raise
             if self._time.now() - began > self._limits.slow.total_seconds():
                 self._slower()
             else:
                 self._faster()
-            return batch_id
+            return ours, batch_id
 
         while True:
             try:
@@ -191,8 +238,8 @@ class Sender:
             now = self._time.now()
             try:
                 status = await self._client.batch(batch_id)
-            except ArtFault:
-                status = None  # also what ART says of a batch that it does not know
+            except (ArtFault, RefusedError):
+                status = None  # also what ART, or a proxy, says of a batch that it does not know
             except TransientError:
                 # While nobody answers nothing is known of its progress.
                 progressed += self._time.now() - looked
@@ -213,49 +260,6 @@ class Sender:
                 return None
             else:
                 interval = min(interval * 1.5, LONGEST_LOOK)
-
-    async def _reconcile(self, rows: Sequence[Row], status: BatchStatus) -> list[list[Row]]:
-        """Settle the students of a batch that is done; what is to be sent again."""
-        failed = {failure.ssid: failure.message for failure in status.failures}
-        if len(failed) != status.failed or failed.keys() - {row.ssid for row in rows}:
-            # ART's list is a set, and may name nobody: then the culprits are found by bisecting.
-            if len(rows) > 1:
-                return _halves(rows)
-            failed = {rows[0].ssid: next(iter(failed.values()), "")} if status.failed else {}
-        denied: list[Row] = []
-        for row in rows:
-            message = failed.get(row.ssid)
-            if message is None:
-                self._settled(row, None)
-            elif any(words in message for words in _NOT_YET):
-                denied.append(row)
-            else:
-                self._settled(row, StudentRefused())
-        await self._once_more(denied)
-        return []
-
-    async def _once_more(self, rows: list[Row]) -> None:
-        """Schools that were just created are granted after some seconds, at each node (reference art 3.6)."""
-        began = self._time.now()
-        limit = self._limits.access_wait.total_seconds()
-        while rows:
-            if self._time.now() - began >= limit:
-                for row in rows:
-                    self._settled(row, AccessDenied(seconds=limit))
-                return
-            await self._time.sleep(ACCESS_PAUSE)
-            status = await self._through(rows)
-            failed = {failure.ssid: failure.message for failure in status.failures}
-            still: list[Row] = []
-            for row in rows:
-                message = failed.get(row.ssid)
-                if message is None:
-                    self._settled(row, None)
-                elif any(words in message for words in _NOT_YET):
-                    still.append(row)
-                else:
-                    self._settled(row, StudentRefused())
-            rows = still
 
     def _slower(self) -> None:
         self.batch = max(min(SMALLEST_BATCH, self._client.settings.batch_students), self.batch // 2)
@@ -293,6 +297,19 @@ class _Held:
         self._held = 0
 
 
-def _halves(rows: Sequence[Row]) -> list[list[Row]]:
+def _failures(rows: Sequence[Row], status: BatchStatus) -> Mapping[str, str] | None:
+    """What ART says of each student that it refused; None if it cannot be told of whom of them it speaks.
+
+    ART's list is a set, and may name nobody: then the culprits are found by bisecting.
+    """
+    failed = {failure.ssid: failure.message for failure in status.failures}
+    if len(failed) == status.failed and failed.keys() <= {row.ssid for row in rows}:
+        return failed
+    if len(rows) > 1:
+        return None
+    return {rows[0].ssid: next(iter(failed.values()), "")} if status.failed and rows else {}
+
+
+def _halves(rows: Sequence[Row]) -> list[Sequence[Row]]:
     middle = len(rows) // 2
-    return [list(rows[middle:]), list(rows[:middle])]
+    return [rows[middle:], rows[:middle]]

@@ -26,6 +26,7 @@ from headrace_art.background import Background
 from headrace_art.client import ArtClient, ArtSettings
 from headrace_art.client.timing import SystemTime, Time
 from headrace_art.confirmed import Confirmed
+from headrace_art.earlier import QUIET_SECONDS, Earlier
 from headrace_art.resending import RESEND
 from headrace_art.students.deciding import Decider, Pending
 from headrace_art.students.sending import Limits, Row, Sender
@@ -102,6 +103,7 @@ class Students(Stage):
         self._state = KeyedState(self._cluster, STATE_STUDENTS, self._folder / context.group / str(self._slot.number))
         self._state.setup(context)
         self._decider = Decider(self._settings, self._art, self._dataset, self._confirmed.schools, self._state)
+        self._earlier = Earlier(self._cluster, context.group)
         self._confirmed.start()
         self._background.start()
 
@@ -140,13 +142,18 @@ class Students(Stage):
                 self._end(place, part)
 
     def tick(self, now: float) -> None:  # noqa: ARG002 - silence counts, by this machine's clock
-        """Give up files whose end never came; move what is confirmed into the cache."""
+        """Close what repeats a file that is done, give up those whose end never came; move what is confirmed on."""
         self._state.tick()
-        limit = time.monotonic() - self._settings.incomplete_after.total_seconds()
+        limit = self._settings.incomplete_after.total_seconds()
         for place, part in list(self._parts.items()):
-            silent = not part.ended and not part.pending and part.heard < limit
-            if silent and self._context.caught_up(part.first.partition):
-                self._close_part(place, part, failed="incomplete")
+            quiet = time.monotonic() - part.heard
+            if part.ended or part.pending or quiet < min(QUIET_SECONDS, limit):
+                continue
+            if self._context.caught_up(part.first.partition) and self._earlier.known(part):
+                if part.before:
+                    self._close_part(place, part)
+                elif quiet >= limit:
+                    self._close_part(place, part, failed="incomplete")
         if self._metrics is not None:
             self._metrics.set("students_in_hand", self._in_hand)
             self._metrics.add("students_unknown_grades_total", self._decider.unknown_grades)
@@ -169,6 +176,7 @@ class Students(Stage):
     def close(self) -> None:
         """Stop the threads."""
         self._background.close()
+        self._earlier.close()
         self._confirmed.close()
         self._state.close()
         self._slot.release()
@@ -291,6 +299,8 @@ class Students(Stage):
 
     def _dead_letter(self, pending: Pending, problem: PermanentError) -> None:
         pending.part.settle(pending.line, "dead_lettered", problem.code)
+        if pending.part.name is None and self._context.done(pending.message):
+            return  # by a process that died before the part's receipt
         lines = bytes(BitMap64([pending.line]).serialize())
         covers = Covers(outcome="dead_lettered", lines=lines, code=problem.code)
         if pending.part.name is not None:
@@ -300,7 +310,7 @@ class Students(Stage):
     def _end(self, place: tuple[int, str], part: FilePart) -> None:
         """Everything of a part is here: what waited for a row that did not come is sent, else the receipt goes out."""
         self._do(self._decider.late(part))
-        if part.pending:
+        if part.pending or (part.unread and not self._earlier.known(part)):
             return
         kill.point("students.after-state-before-receipt")
         self._close_part(place, part)
