@@ -1,0 +1,86 @@
+"""The stages that speak to ART keep the contract of stages."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from headrace.broker import EmbeddedBroker
+from headrace.kafka.admin import create_missing
+from headrace.kafka.clients import Cluster
+from headrace.stage.contract import Stage
+from headrace_art.entities.service import Entities
+from headrace_art.entities.settings import EntitiesSettings
+from headrace_art.students.service import Students
+from headrace_art.students.settings import StudentsSettings
+from headrace_art.topics import TOPICS
+from tests.contract.stage_contract import Fed, StageContract
+from tests.support.art_loading import ServedArt, served_art
+from tests.support.art_records import DATASETS, Published, confirmed_school, district, student
+from tests.support.feeding import Feeder
+from tests.support.running import new_cluster
+
+
+class ArtStageContract(StageContract):
+    """What both have in common: an ART of their own."""
+
+    @pytest.fixture(autouse=True)
+    def _art(self) -> Iterator[None]:
+        with served_art() as self.art:
+            yield
+
+    art: ServedArt
+
+    @pytest.fixture
+    def cluster(self, broker: EmbeddedBroker, prefix: str) -> Cluster:
+        self.made = new_cluster(broker.bootstrap, prefix)
+        create_missing(self.made, [*TOPICS, *(dataset.topic for dataset in DATASETS.values())])
+        return self.made
+
+
+class TestStudents(ArtStageContract):
+    @pytest.fixture
+    def feeder(self, cluster: Cluster) -> Feeder:
+        feeder = Feeder(cluster)
+        topic, key, value, partition = confirmed_school()
+        feeder.raw(topic, value, key, partition)
+        feeder.flush()
+        return feeder
+
+    def stage(self, place: Path) -> Stage:
+        return Students(
+            StudentsSettings(linger=0.1), self.art.settings(), self.made, DATASETS["art_students"], place
+        )  # fmt: skip
+
+    def good(self, feeder: Feeder, number: int) -> Fed:
+        del feeder
+        rows = [student(f"{number:05}{row}") for row in range(3)]
+        published = Published(f"file-{number}", "art_students", rows, number % 3)
+        return Fed(published.item, published.whole())
+
+    def effects(self, place: Path) -> Mapping[str, Hashable]:
+        del place
+        saved: dict[str, list[tuple[str, int]]] = {}
+        again = self.art.served.world.students.saved_again
+        for each in self.art.table("students"):
+            saved.setdefault(each["ssid"][:5], []).append((each["ssid"], again["CA", each["ssid"]]))
+        return {number: tuple(sorted(found)) for number, found in saved.items()}
+
+
+class TestEntities(ArtStageContract):
+    def stage(self, place: Path) -> Stage:
+        del place
+        return Entities(EntitiesSettings(), self.art.settings(), self.made, DATASETS["art_schools"])
+
+    def good(self, feeder: Feeder, number: int) -> Fed:
+        del feeder
+        published = Published(f"file-{number}", "art_schools", [district(number)], number % 3)
+        return Fed(published.item, published.whole())
+
+    def effects(self, place: Path) -> Mapping[str, Hashable]:
+        del place
+        kinds = self.art.served.world.entities.kinds
+        districts = {each.entity_id: each.id for each in kinds["district"].values()}
+        return {each.entity_id or "": (each.id, districts[each.entity_id]) for each in kinds["institution"].values()}
