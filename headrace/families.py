@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from headrace.kafka.clients import Cluster
     from headrace.observe.health import Health
     from headrace.observe.metrics import MetricEntry, Metrics
+    from headrace.sending_once import SendOnce
     from headrace.stage.contract import Source, Stage
     from headrace.topics import Topic
 
@@ -79,7 +80,8 @@ class StageEntry:
     topics through the loop), and a ServiceFactory; `metrics` a sequence of MetricEntry, if it has metrics of its own;
     `check` takes the settings and yields a Check for each thing outside that the service is to use, changing nothing.
     `reads` and `writes` are names of topics in the catalogue; `records.*` means those of all datasets. `destination` is
-    the setting that says where it writes: a replay into another place changes that one.
+    the setting that says where it writes: a replay into another place changes that one. `send_once` is a SendOnce, of a
+    source that sends single files on request.
     """
 
     name: str
@@ -91,6 +93,7 @@ class StageEntry:
     metrics: str | None = None
     check: str | None = None
     destination: str | None = None
+    send_once: str | None = None
 
     def uses(self, topic: str) -> bool:
         """Whether it reads or writes the topic of that name."""
@@ -110,6 +113,13 @@ class StageEntry:
         """Look at what the service is to use."""
         checks: Iterable[Check] = () if self.check is None else load(self.check)(settings)
         return checks
+
+    def load_send_once(self) -> SendOnce:
+        """What sends single files on request."""
+        if self.send_once is None:
+            raise ValueError(f"{self.name} sends nothing on request")
+        send_once: SendOnce = load(self.send_once)
+        return send_once
 
     def load_metrics(self) -> Sequence[MetricEntry]:
         """The metrics that only this service has."""

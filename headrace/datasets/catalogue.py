@@ -41,6 +41,16 @@ class Dataset:
         self.header = MARKER + self.fingerprint
         self._older = {schema_fingerprint(each): each for each in older}
 
+    def in_dialect(self, encoding: str | None, delimiter: str | None) -> Dataset:
+        """The same dataset, for a file in another encoding or with another delimiter; None: as declared.
+
+        Raises pydantic's ValidationError.
+        """
+        said = {"encoding": encoding, "delimiter": delimiter}
+        changes = {name: value for name, value in said.items() if value is not None}
+        declaration = Declaration.model_validate({**self.declaration.model_dump(by_alias=True), **changes})
+        return Dataset(declaration, self.schema, list(self._older.values()), self.declared_in)
+
     @cached_property
     def topic(self) -> Topic:
         """Where its records go."""

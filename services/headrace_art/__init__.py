@@ -13,6 +13,11 @@ family = Family(
             settings="headrace_art.client.settings:ArtSettings",
             check="headrace_art.checks:art",
         ),
+        SectionEntry(
+            name="art_load",
+            purpose="which files `headrace art load` loads",
+            settings="headrace_art.loading.settings:ArtLoadSettings",
+        ),
     ),
     topics="headrace_art.topics:TOPICS",
     stages=(

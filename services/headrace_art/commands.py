@@ -6,7 +6,14 @@ import typer
 
 from headrace_art.checker.command import check
 from headrace_art.importing.command import import_settings
+from headrace_art.loading.command import load
 
-app = typer.Typer(no_args_is_help=True, help="Load students into ART, and compare it with their dump.")
+app = typer.Typer(
+    help="Load students into ART, and compare it with their dump.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+app.command()(load)
 app.command()(check)
 app.command("import-settings")(import_settings)

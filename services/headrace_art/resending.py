@@ -2,5 +2,6 @@
 
 from __future__ import annotations
 
-RESEND = "hr-resend"
-"""Header of records that are to be sent whether they have changed or not."""
+from headrace.datasets.selection import RESEND_HEADER as RESEND
+
+__all__ = ["RESEND"]

@@ -14,6 +14,7 @@ family = Family(
             factory="headrace_files.directory_source.service:service",
             check="headrace_files.checks:directory_source",
             metrics="headrace_files.directory_source.reporting:METRICS",
+            send_once="headrace_files.upload.once:send_once",
             reads=("upload-acks",),
             writes=("chunks", "files"),
         ),

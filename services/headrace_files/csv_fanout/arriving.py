@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from headrace.chunks.frames import DEFAULT_ALGORITHM, Close, Data, Open, Whole, new_hash
 from headrace.chunks.ranges import Ranges
 from headrace.datasets.catalogue import Dataset
+from headrace.datasets.selection import Selection
 from headrace.stage.arrivals import Arrival
 from headrace.stage.contract import Message
 from headrace_files.csv_fanout.spool import LargerThanSpool, Spool
@@ -22,14 +23,15 @@ READ_BYTES = 1024 * 1024
 class Arriving(Arrival):
     """A file that is spooled, then published.
 
-    Raises SpoolBehind, SpoolUnwell or LargerThanSpool.
+    Raises SpoolBehind, SpoolUnwell, LargerThanSpool or UnusableSelection.
     """
 
     def __init__(
         self, first: Message, frame: Open | Whole, file: bytes, dataset: Dataset, spool: Spool, *, anyway: bool
     ) -> None:
         super().__init__(first, frame, file)
-        self.dataset = dataset
+        self.selection = Selection.of(frame.meta)
+        self.dataset = self.selection.dataset(dataset)
         self._spool = spool
         self._ranges = Ranges()
         self._hash: _Hash = new_hash()

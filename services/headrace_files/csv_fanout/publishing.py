@@ -19,6 +19,7 @@ from headrace.codec import avro
 from headrace.datasets.encoding import prefix, zigzag
 from headrace.datasets.errors import Shrunk
 from headrace.datasets.rows import BadRow
+from headrace.datasets.selection import RESEND_HEADER
 from headrace.datasets.survey import checked, survey
 from headrace.errors import FatalError, PermanentError, TransientError
 from headrace.events import Covers, EndMarker
@@ -68,7 +69,7 @@ class Published:
     """The records of a file are on the log: what a receipt says of its lines."""
 
     covers: list[Covers]
-    where: str
+    where: str | None
     alg: str
     hash: bytes
     good: int
@@ -133,7 +134,8 @@ class Publisher:
 
         found = survey(dataset, arriving.content, self._limit, look)
         topic = self._cluster.topic_name(dataset.topic)
-        if not self._allow_shrink:
+        partial = arriving.selection.partial
+        if not self._allow_shrink and not partial:
             self._compare(arriving, topic, found.rows)
         kill.point("csv_fanout.after-spool")
         try:
@@ -150,7 +152,8 @@ class Publisher:
         except Cancelled:
             self._producer.purge(in_flight=False)
             raise
-        where = place(topic, arriving.frame.source)
+        # What later dumps are compared with is a whole one.
+        where = None if partial else place(topic, arriving.frame.source)
         return Published(covers, where, close.alg, digest, len(good), sum(len(each) for each in bad.values()))
 
     def close(self) -> None:
@@ -197,7 +200,9 @@ class Publisher:
         begin = prefix(dataset.header, arriving.frame.job, arriving.file)
         produce = self._producer.produce
         due = 1
-        for row in checked(dataset, arriving.content, self._limit):
+        headers = _headers(arriving)
+        rows = checked(dataset, arriving.content, self._limit)
+        for row in arriving.selection.rows(rows) if arriving.selection.partial else rows:
             due -= 1
             if not due:
                 due = ROWS_BETWEEN_LOOKS
@@ -214,9 +219,12 @@ class Publisher:
             number = (murmur2(key) & 0x7FFFFFFF) % count
             value = begin + zigzag(line) + encoder.body(values, line, ascii_only=plain)
             try:
-                produce(topic, value, key, number)
+                if headers is None:
+                    produce(topic, value, key, number)
+                else:
+                    produce(topic, value, key, number, headers=headers)  # type: ignore[arg-type]
             except BufferError:
-                self._insist(arriving, topic, value, key, number)
+                self._insist(arriving, topic, value, key, number, headers)
             mine = waiting[number]
             mine.append(line)
             if len(mine) >= LINES_AT_ONCE:
@@ -247,6 +255,7 @@ class Publisher:
         key = encode_key((arriving.item,))
         known = dict(arriving.first.headers)
         carried = [(name, known[name]) for name in deadletter.CARRIED if known.get(name)]
+        carried += _headers(arriving) or []
         self._guard(arriving)
         for number, lines in enumerate(partitions):
             pieces = _pieces(lines)
@@ -301,6 +310,11 @@ def _covers(good: BitMap64, bad: dict[str, BitMap64]) -> list[Covers]:
     if sum(len(each.lines or b"") for each in covers) > LARGEST_COVERS:
         raise BooksTooLarge(bad=sum(len(lines) for lines in bad.values()))
     return covers
+
+
+def _headers(arriving: Arriving) -> list[tuple[str, bytes]] | None:
+    """The headers of the records; they have none, but for those that are to be delivered once more."""
+    return [(RESEND_HEADER, b"true")] if arriving.selection.resend else None
 
 
 def _serialized(lines: BitMap64) -> bytes:

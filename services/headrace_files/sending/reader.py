@@ -111,6 +111,7 @@ def _send_whole(sender: Sender, transfer: Transfer, handle: int, view: memoryvie
         mode=snapshot.mode,
         dataset=sender.dataset,
         job=sender.job,
+        meta=sender.meta,
         alg=DEFAULT_ALGORITHM,
         hash=transfer.hash,
         b=view[:size],
@@ -181,4 +182,5 @@ def _open(sender: Sender, transfer: Transfer, chunk: int) -> frames.Open:
         mode=snapshot.mode,
         dataset=sender.dataset,
         job=sender.job,
+        meta=sender.meta,
     )

@@ -12,8 +12,8 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import confluent_kafka
@@ -59,6 +59,7 @@ class Options:
         threads: files read in parallel.
         most_messages: messages under way to the broker.
         inodes: whether the inode tells versions apart.
+        meta: what receivers are told of every file besides.
     """
 
     source: str
@@ -68,6 +69,7 @@ class Options:
     dataset: str | None = None
     job: str | None = None
     inodes: bool = True
+    meta: Mapping[str, str] = field(default_factory=dict)
 
 
 class Sender:
@@ -83,6 +85,7 @@ class Sender:
         self.source = options.source
         self.dataset = options.dataset
         self.job = options.job
+        self.meta = dict(options.meta)
         # All files in progress share the allowance.
         self.progress_bytes = max(PROGRESS_BYTES // options.threads, options.chunk)
         self.budget = Budget(MOST_BYTES_UNDER_WAY, options.most_messages)

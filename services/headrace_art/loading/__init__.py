@@ -1,0 +1,1 @@
+"""`headrace art load`: the nightly dump, from its server or from here, to ART."""

@@ -1,0 +1,127 @@
+"""`headrace art load`."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace.cli.interrupts import OnInterrupt
+from headrace.cli.runtime import begin
+from headrace.cli.source_job import JobRequest, source_job
+from headrace_art.client import ArtSettings
+from headrace_art.loading.job import load_under
+from headrace_art.loading.request import GROUPS, KIND, LoadOptions
+from headrace_art.loading.settings import ArtLoadSettings
+from headrace_art.loading.watching import FilesShown
+
+FAN_OUT = "csv_fanout"
+
+
+class WhichEntities(StrEnum):
+    """Which schools the students of a load are sent to."""
+
+    JOB = "job"
+    LAST = "last"
+
+
+def load(
+    context: typer.Context,
+    students: Annotated[
+        Path | None,
+        typer.Option(
+            "-f",
+            "--studentfile",
+            metavar="FILE",
+            help="With --localonly the student file; else where a copy of what is fetched is kept.",
+        ),
+    ] = None,
+    schools: Annotated[
+        Path | None, typer.Option("-c", "--schoolfile", metavar="FILE", help="The same for the schools file.")
+    ] = None,
+    remote: Annotated[
+        str | None,
+        typer.Option("-r", "--remotepath", metavar="PATH", help="Student file on the server; default: as set."),
+    ] = None,
+    offset: Annotated[
+        int | None,
+        typer.Option(
+            "-o",
+            "--offset",
+            metavar="BYTE",
+            min=0,
+            help="Fetch the student file again from this byte; 0 = from its beginning. Without it a fetch that was"
+            " broken off goes on by itself, where the file is surely the same.",
+        ),
+    ] = None,
+    local: Annotated[bool, typer.Option("-l", "--localonly", help="No server: the files are here.")] = False,
+    encoding: Annotated[
+        str | None, typer.Option("-e", "--encoding", help="Of both files; default: the dataset's, latin-1.")
+    ] = None,
+    delimiter: Annotated[
+        str | None, typer.Option("-d", "--delimiter", help="Of both files; default: the dataset's, ^.")
+    ] = None,
+    start_line: Annotated[
+        int,
+        typer.Option(
+            "-s",
+            "--csv_start_line",
+            "--start-line",
+            metavar="LINE",
+            min=1,
+            help="First line of the student file whose row is loaded; the header is line 1, and is always read.",
+        ),
+    ] = 1,
+    number: Annotated[
+        int | None, typer.Option("-n", "--number", min=1, help="Load at most this many students, from that line on.")
+    ] = None,
+    day: Annotated[
+        str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Load the files of that night; default: today's.")
+    ] = None,
+    entities: Annotated[
+        WhichEntities,
+        typer.Option(help="Load the schools first, or take those that ART confirmed last and load students only."),
+    ] = WhichEntities.JOB,
+    job: Annotated[
+        str | None,
+        typer.Option(help="Id of the load; default: one that follows from the night and the options above."),
+    ] = None,
+    on_interrupt: Annotated[
+        OnInterrupt, typer.Option(help="What Ctrl-C does: leave the load to others, or stop it.")
+    ] = OnInterrupt.DETACH,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+) -> None:
+    """Load the nightly dump: districts and schools, then the students that are new or have changed.
+
+    The load is a job: it ends when every line of both files is accounted for. It runs its own copies of the services,
+    unless services.external is set; the same load started twice does the work once.
+
+    Exit codes: 0 everything is at ART or was there, 1 something failed or a file was refused, 2 wrong usage or
+    settings, 3 done, with dead letters or held students, 4 left with Ctrl-C.
+    """
+    session = begin(context, KIND)
+    settings = session.sources.section("art_load", ArtLoadSettings).values
+    # What is wrong with them is better known before anything is sent.
+    session.sources.section("art", ArtSettings)
+    options = LoadOptions(
+        day=_day(day), students=students, schools=schools, remote=remote, offset=offset, local=local,
+        encoding=encoding, delimiter=delimiter, start_line=start_line, most=number,
+        entities=entities.value,
+    )  # fmt: skip
+    cluster = session.cluster()
+    request = JobRequest(KIND, job or options.job(settings), FAN_OUT, on_interrupt, json, GROUPS)
+    with source_job(context, session, cluster, request) as running:
+        code = load_under(running, session, cluster, options, settings, FilesShown(running.report))
+    raise typer.Exit(code)
+
+
+def _day(text: str | None) -> date:
+    if text is None:
+        return datetime.now().astimezone().date()
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no date like 2026-01-31", param_hint="--date") from error
