@@ -25,14 +25,15 @@ class Topic:
     A topic of records has `schemas`, the fingerprints that its records may have, beside the events among them.
     `key` describes the key's parts; `item` says where an item's name comes from: the key's last part, or the message's
     own coordinates. `keyed` topics never change their partition count while they hold data. `retention_bytes` is per
-    partition. `index` is the topic whose events list the items of this one.
+    partition. `index` is the topic whose events list the items of this one. The framing `foreign` is for a topic of
+    somebody else's, which is not in the catalogue: its name has no prefix, its keys and values are bytes to us.
     """
 
     name: str
     purpose: str
     key: str
     values: tuple[type[events.Event], ...] = ()
-    framing: Literal["avro", "frames", "original", "records"] = "avro"
+    framing: Literal["avro", "frames", "original", "records", "foreign"] = "avro"
     cleanup: Literal["delete", "compact", "compact,delete"] = "delete"
     retention: timedelta | None = None
     retention_bytes: int | None = None
@@ -41,6 +42,10 @@ class Topic:
     append_time: bool = True
     index: Topic | None = None
     schemas: tuple[bytes, ...] = ()
+
+    def name_on(self, prefix: str) -> str:
+        """Its name on a Kafka where our topics begin with `prefix`."""
+        return self.name if self.framing == "foreign" else prefix + self.name
 
 
 FILES = Topic(

@@ -41,9 +41,9 @@ def describe(topic: Topic | None, value: bytes, *, unmask: bool) -> dict[str, An
         unmask: show personal values, too. Bytes of files are shown as length and hash in any case.
     """
     problem = "its topic is not known here"
-    if topic is not None and topic.framing != "original":
+    if topic is not None and topic.framing not in ("original", "foreign"):
         try:
-            content = decode_value(topic, value)
+            content: Any = decode_value(topic, value)
         except PoisonError as error:
             problem = str(error)
         else:

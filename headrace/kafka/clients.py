@@ -55,7 +55,7 @@ class Cluster:
 
     def topic_name(self, topic: Topic) -> str:
         """The name on the wire."""
-        return self.settings.prefix + topic.name
+        return topic.name_on(self.settings.prefix)
 
     def group_name(self, service: str, sink: str) -> str:
         """The consumer group of one service writing to one sink."""

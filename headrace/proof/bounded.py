@@ -149,6 +149,7 @@ class BoundedPass:
             middleware=[_Recorder(self.tally, self._settled)],
             pause=lambda _partitions, _seconds, _reason: None,
             caught_up=lambda _track: False,
+            wire={CHUNKS.name: cluster.topic_name(CHUNKS)},
         )
         self._next_tick = 0.0
         self._stop = threading.Event()

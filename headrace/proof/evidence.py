@@ -167,8 +167,8 @@ class Evidence:
         return sum((group, item) not in self.decisions for group, items in self.stray.items() for item in items)
 
     def groups(self) -> set[str]:
-        """Every group that said anything."""
-        return self.receipts.keys() | self.dead.keys() | self.stray.keys()
+        """Every group that said anything of a file. One that only put messages aside may be no receiver of files."""
+        return self.receipts.keys() | self.dead.keys()
 
 
 def _file_of_item(item: str) -> bytes | None:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import confluent_kafka
 import structlog
 
 from headrace.errors import FatalError
-from headrace.kafka.clients import Cluster
 from headrace.stage.contract import Partition
 from headrace.stage.middleware import Middleware
 from headrace.stage.middleware.zombie import Lease
@@ -51,14 +50,14 @@ class Commits:
 
     def __init__(
         self,
-        cluster: Cluster,
         tracks: dict[Partition, Track],
         outbox: Outbox,
         lease: Lease,
         session: float,
         middleware: Sequence[Middleware],
+        wire: Mapping[str, str],
     ) -> None:
-        self._prefix = cluster.settings.prefix
+        self._wire = wire
         self._tracks = tracks
         self._outbox = outbox
         self._lease = lease
@@ -188,7 +187,7 @@ class Commits:
     def _offsets(self, marks: dict[Partition, Mark]) -> list[confluent_kafka.TopicPartition]:
         return [
             confluent_kafka.TopicPartition(
-                self._prefix + partition.topic, partition.number, mark.low, metadata=mark.metadata
+                self._wire[partition.topic], partition.number, mark.low, metadata=mark.metadata
             )
             for partition, mark in marks.items()
         ]

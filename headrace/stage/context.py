@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -50,6 +50,7 @@ class StageContext:
         middleware: Sequence[Middleware],
         pause: Callable[[Sequence[Partition], float, str], None],
         caught_up: Callable[[Track], bool],
+        wire: Mapping[str, str],
     ) -> None:
         self.group = group
         self._stage = stage
@@ -60,6 +61,7 @@ class StageContext:
         self._middleware = middleware
         self._pause = pause
         self._caught_up = caught_up
+        self._wire = wire
         self._forgotten: set[tuple[int, str]] = set()
 
     def emit(
@@ -230,7 +232,7 @@ class StageContext:
             value,
             partition.number % self._cluster.partitions(topics.DEAD_LETTERS),
             deadletter.headers(
-                topic=self._cluster.settings.prefix + partition.topic,
+                topic=self._wire[partition.topic],
                 partition=partition.number,
                 offset=offset,
                 timestamp=timestamp,

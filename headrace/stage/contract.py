@@ -49,7 +49,8 @@ class Message:
 
     `time` is in milliseconds since the epoch (append time at the broker), `path` the first part of the key, `item`
     what the message belongs to: the key's last part, or its own coordinates where the topic says so. `value` is a frame
-    or an event. `raw` and `raw_key` are the bytes as they came, for a dead letter.
+    or an event; of a foreign topic it is the bytes, and the key our name for the message. `raw` and `raw_key` are the
+    bytes as they came, for a dead letter.
     """
 
     partition: Partition
@@ -58,7 +59,7 @@ class Message:
     key: Key
     path: str
     item: str
-    value: Frame | Event
+    value: Frame | Event | bytes
     raw: bytes = field(repr=False)
     raw_key: bytes | None = field(repr=False)
     headers: Sequence[tuple[str, bytes]] = field(default=(), repr=False)

@@ -39,10 +39,11 @@ class Decoder:
         Raises PoisonError if that cannot be done.
         """
         topic = self._topics[raw.topic()]
-        key = decode_key(raw.key())
         value = raw.value() or b""
         partition, offset = raw.partition(), raw.offset()
-        item = key[-1] if topic.item == "key" else f"{topic.name}:{partition}:{offset}"
+        coordinates = f"{topic.name}:{partition}:{offset}"
+        key = (coordinates,) if topic.framing == "foreign" else decode_key(raw.key())
+        item = key[-1] if topic.item == "key" else coordinates
         return Message(
             partition=Partition(topic.name, partition),
             offset=offset,
@@ -57,11 +58,13 @@ class Decoder:
         )
 
 
-def decode_value(topic: Topic, value: bytes) -> Frame | Event:
-    """The event or frame in the value of a message of `topic`.
+def decode_value(topic: Topic, value: bytes) -> Frame | Event | bytes:
+    """The event or frame in the value of a message of `topic`; of a foreign topic, the value.
 
     Raises PoisonError if there is none in it.
     """
+    if topic.framing == "foreign":
+        return value
     if topic.framing == "records":
         return decode_record(value, topic.schemas)
     return avro.decode_one_of(value, topic.values) if topic.values else frames.decode(value)

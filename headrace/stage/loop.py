@@ -83,6 +83,7 @@ class Loop:
         self._middleware = tuple(middleware)
         self.group = cluster.group_name(stage.name, sink)
         by_name = {cluster.topic_name(topic): topic for topic in stage.reads}
+        wire = {topic.name: name for name, topic in by_name.items()}
         self._decoder = Decoder(by_name, self.group)
         self._tracks: dict[Partition, Track] = {}
         self._held: dict[Partition, _Held] = {}
@@ -101,8 +102,9 @@ class Loop:
             middleware=self._middleware,
             pause=self._pause,
             caught_up=self._caught_up,
+            wire=wire,
         )
-        self._commits = Commits(cluster, self._tracks, self._outbox, self._lease, session, self._middleware)
+        self._commits = Commits(self._tracks, self._outbox, self._lease, session, self._middleware, wire)
         self._membership = Membership(
             cluster=cluster,
             group=self.group,

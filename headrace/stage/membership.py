@@ -77,6 +77,7 @@ class Membership:
         self._cluster = cluster
         self._group = group
         self._topics = topics
+        self._wire = {topic.name: name for name, topic in topics.items()}
         self._tracks = tracks
         self._commits = commits
         self._context = context
@@ -127,7 +128,7 @@ class Membership:
 
     def on_the_wire(self, partition: Partition) -> confluent_kafka.TopicPartition:
         """The partition as the client knows it."""
-        return confluent_kafka.TopicPartition(self._cluster.settings.prefix + partition.topic, partition.number)
+        return confluent_kafka.TopicPartition(self._wire[partition.topic], partition.number)
 
     def resume(self, partition: Partition) -> None:
         """Fetch a paused partition again. Ask `revive` afterwards: the client may miss it."""

@@ -59,6 +59,14 @@ family = Family(
             reads=("chunks",),
             writes=("upload-acks", "dead-letters", "records.*"),
         ),
+        StageEntry(
+            name="openmsi_bridge",
+            purpose="brings over the files of an OpenMSIStream topic",
+            settings="headrace_files.openmsi_bridge.settings:OpenmsiBridgeSettings",
+            factory="headrace_files.openmsi_bridge.service:service",
+            metrics="headrace_files.openmsi_bridge.service:METRICS",
+            writes=("chunks", "files", "upload-acks", "dead-letters"),
+        ),
     ),
     commands=(
         CommandEntry(
@@ -78,6 +86,9 @@ family = Family(
         ),
         CommandEntry(
             "fan-out", "headrace_files.csv_fanout.command:fan_out", "Turn files of declared datasets into records."
+        ),
+        CommandEntry(
+            "bridge", "headrace_files.openmsi_bridge.command:bridge", "Bring over the files of an OpenMSIStream topic."
         ),
         CommandEntry("demo", "headrace_files.demo.command:demo", "Watch the main job on this machine, from nothing."),
     ),

@@ -1,0 +1,1 @@
+"""Brings files that OpenMSIStream sends into Headrace."""
