@@ -38,6 +38,7 @@ def _kafka(session: Session) -> Iterator[Check]:
         settings = settings.model_copy(update={"bootstrap": broker.bootstrap})
     cluster = Cluster(settings)
     try:
+        cluster.reach()
         absent = missing(cluster, catalogue(datasets=session.settings.datasets.folder))
     except HeadraceError as error:
         yield Check("kafka", False, str(error))

@@ -75,9 +75,13 @@ def cluster_from(settings: Settings) -> Cluster:
     """The Kafka that is configured, else the embedded one: started if it does not run, its topics created.
 
     On a Kafka of your own nothing is created: `headrace topics apply` does that.
+
+    Raises KafkaUnreachable if it does not answer within seconds, or the ConfigError that says why it never will.
     """
     if settings.kafka.bootstrap is not None:
-        return Cluster(settings.kafka)
+        cluster = Cluster(settings.kafka)
+        cluster.reach()
+        return cluster
     broker = embedded_broker(settings)
     if not broker.status().answering:
         log.info("starting the embedded Kafka", folder=str(settings.state / "broker"))

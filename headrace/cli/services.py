@@ -16,7 +16,7 @@ from headrace.cli import runtime
 from headrace.cli.options import Options
 from headrace.cli.runtime import Session
 from headrace.config.errors import InvalidSetting
-from headrace.errors import ConfigError, HeadraceError
+from headrace.errors import ConfigError, HeadraceError, TransientError
 from headrace.families import stage_named
 from headrace.supervisor import Supervisor
 
@@ -62,8 +62,11 @@ def up(
     options = context.find_object(Options) or Options()
     with runtime.stopping(threading.Event()) as stop:
         embedded = _Embedded(session) if session.settings.kafka.bootstrap is None else None
-        if embedded is not None:
+        try:
+            # What only another setting helps against is said once, not again and again by each service.
             session.cluster()
+        except TransientError as error:
+            log.warning("waiting for Kafka", problem=str(error))
 
         def command(name: str) -> Sequence[str]:
             return [

@@ -111,7 +111,7 @@ def picture(
 def _cluster(session: Session) -> Cluster:
     """The Kafka as it is: on the embedded one, too, these commands create nothing that they do not show."""
     if session.settings.kafka.bootstrap is not None:
-        return Cluster(session.settings.kafka)
+        return session.cluster()
     broker = embedded_broker(session.settings)
     broker.start()
     return Cluster(session.settings.kafka.model_copy(update={"bootstrap": broker.bootstrap}))

@@ -25,7 +25,7 @@ from confluent_kafka.admin import (
 
 from headrace.config import TopicSettings
 from headrace.errors import ConfigError
-from headrace.kafka.clients import METADATA_SECONDS, Cluster, KafkaUnreachable
+from headrace.kafka.clients import METADATA_SECONDS, Cluster, KafkaUnreachable, MissingTopic
 from headrace.topics import Topic
 
 ADMIN_SECONDS = 30.0
@@ -176,9 +176,19 @@ def create_missing(
 
 
 def missing(cluster: Cluster, topics: Iterable[Topic]) -> list[str]:
-    """The wire names of those topics that do not exist."""
+    """The wire names of those topics that do not exist.
+
+    Raises TopicRefused for one that this user may not see, KafkaUnreachable.
+    """
     existing = _metadata(cluster, cluster.admin())
-    return [name for topic in topics if (name := cluster.topic_name(topic)) not in existing]
+    absent = []
+    for topic in topics:
+        if (name := cluster.topic_name(topic)) not in existing:
+            try:
+                cluster.partitions(topic)
+            except MissingTopic:
+                absent.append(name)
+    return absent
 
 
 def describe(cluster: Cluster, topics: Iterable[Topic]) -> dict[str, TopicState]:

@@ -12,10 +12,13 @@ import confluent_kafka
 from confluent_kafka.admin import AdminClient
 
 from headrace.config import KafkaSettings
-from headrace.errors import ConfigError, TransientError
+from headrace.errors import ConfigError
 from headrace.kafka.clientlog import client_logger
+from headrace.kafka.connecting import KafkaUnreachable, client, reach
 from headrace.kafka.room import Room
 from headrace.topics import DEAD_LETTERS, LARGEST_BATCH, Topic
+
+__all__ = ["METADATA_SECONDS", "Cluster", "KafkaUnreachable", "MissingTopic", "Properties", "TopicRefused"]
 
 Properties = Mapping[str, Any]
 METADATA_SECONDS = 10.0
@@ -27,11 +30,10 @@ class MissingTopic(ConfigError):
     code = "missing-topic"
 
 
-class KafkaUnreachable(TransientError):
-    """Kafka at {bootstrap} does not answer: {problem}; trying again in {retry_after} s."""
+class TopicRefused(ConfigError):
+    """Kafka lets this user neither read nor write the topic {topic}. The access lists that it needs: headrace topics acl."""  # noqa: E501
 
-    code = "kafka-unreachable"
-    default_retry_after = 2.0
+    code = "topic-refused"
 
 
 class Cluster:
@@ -63,7 +65,8 @@ class Cluster:
 
     def producer(self, properties: Properties | None = None) -> confluent_kafka.Producer:
         """An idempotent producer that never times a message out: what fails for good ends the process."""
-        return confluent_kafka.Producer(
+        return client(
+            confluent_kafka.Producer,
             self._base()
             | {
                 "enable.idempotence": True,
@@ -76,7 +79,7 @@ class Cluster:
                 "queue.buffering.max.messages": 100_000,
             }
             | self.settings.client_properties()
-            | dict(properties or {})
+            | dict(properties or {}),
         )
 
     def consumer(
@@ -98,23 +101,33 @@ class Cluster:
         }
         settings = self._base() | own | self.settings.client_properties() | dict(properties or {}) | callbacks
         # librdkafka wants a group name even of a consumer that never joins one.
-        return confluent_kafka.Consumer(settings | {"group.id": group or f"{self.settings.prefix}reader"})
+        return client(confluent_kafka.Consumer, settings | {"group.id": group or f"{self.settings.prefix}reader"})
 
     def admin(self) -> AdminClient:
         """An admin client."""
-        return AdminClient(self._base() | self.settings.client_properties())
+        return client(AdminClient, self._base() | self.settings.client_properties())
 
-    def partitions(self, topic: Topic, client: Any = None) -> int:
+    def reach(self) -> None:
+        """Return once Kafka answers; within seconds it is clear that it does not, and why.
+
+        Raises KafkaUnreachable, or the ConfigError that tells what must be set otherwise.
+        """
+        reach(self._base() | self.settings.client_properties())
+
+    def partitions(self, topic: Topic, asking: Any = None) -> int:
         """How many partitions `topic` has; asked once.
 
-        Raises MissingTopic if it does not exist, KafkaUnreachable if nobody answers within 10 s.
+        Raises MissingTopic if it does not exist, TopicRefused if this user may not see it, KafkaUnreachable if nobody
+        answers within 10 s.
         """
         name = self.topic_name(topic)
         if name not in self._counts:
             try:
-                found = (client or self.admin()).list_topics(name, timeout=METADATA_SECONDS).topics[name]
+                found = (asking or self.admin()).list_topics(name, timeout=METADATA_SECONDS).topics[name]
             except confluent_kafka.KafkaException as error:
                 raise KafkaUnreachable(bootstrap=self.bootstrap, problem=error.args[0].str()) from error
+            if found.error is not None and found.error.code() == confluent_kafka.KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                raise TopicRefused(topic=name)
             if found.error is not None or not found.partitions:
                 raise MissingTopic(topic=name)
             self._counts[name] = len(found.partitions)
