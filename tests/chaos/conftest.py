@@ -9,6 +9,7 @@ import pytest
 
 from headrace.broker import EmbeddedBroker
 from headrace.sandbox.s3 import S3Server
+from tests.support.art_crew import Crew
 from tests.support.chaos import Plant
 from tests.support.running import new_cluster
 
@@ -21,7 +22,7 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed:
         for value in getattr(item, "funcargs", {}).values():
-            if isinstance(value, Plant):
+            if isinstance(value, Plant | Crew):
                 report.sections.append((f"seed {value.seed}", value.tails()))
     return report
 

@@ -14,7 +14,7 @@ import aiohttp
 from headrace_art.client.errors import AnswerLost, ArtUnreachable, CertificateRefused
 from headrace_art.client.settings import ArtSettings
 
-_PIECE = 1 << 20
+_PIECE = 1 << 17
 
 
 @dataclass(frozen=True)

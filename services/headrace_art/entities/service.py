@@ -107,11 +107,14 @@ class Entities(Stage):
         """Begin files that are complete, and say what became of those that are done."""
         while self._failures:
             raise self._failures.popleft()
-        for schools in self._parts.values():
-            if schools.part.ended and not schools.begun and self._confirmed.complete:
+        # One file after the other, or the names of an older one might win.
+        busy = {place[0] for place, schools in self._parts.items() if schools.begun}
+        for (number, _), schools in self._parts.items():
+            if schools.part.ended and number not in busy and self._confirmed.complete:
                 if schools.part.unread and not self._earlier.known(schools.part):
                     continue
                 schools.begun = True
+                busy.add(number)
                 self._begin(schools)
         while self._results:
             schools, done = self._results.popleft()
