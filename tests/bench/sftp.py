@@ -12,11 +12,12 @@ import time
 from pathlib import Path
 
 from headrace.broker import free_port
+from headrace_files.sandbox.sftp.openssh import find_sshd
 from headrace_files.sftp_source.connecting import connected
 from headrace_files.sftp_source.fetching import Fetch
 from headrace_files.sftp_source.settings import CIPHERS, SftpSourceSettings
 from tests.bench.common import compare, conditions
-from tests.support.sftp import OpenSsh, have_sshd, make_key
+from tests.support.sftp import OpenSsh, make_key
 
 SIZE = 500_000_000
 MEGABYTE = 1_000_000
@@ -25,7 +26,7 @@ WANTED = 0.4
 
 def main() -> int:
     """Compare, and tell whether what was wanted is reached."""
-    if not have_sshd():
+    if find_sshd() is None:
         print("OpenSSH's server is not on this machine; nothing was measured")
         return 0
     conditions()
