@@ -81,7 +81,8 @@ class StageEntry:
     `check` takes the settings and yields a Check for each thing outside that the service is to use, changing nothing.
     `reads` and `writes` are names of topics in the catalogue; `records.*` means those of all datasets. `destination` is
     the setting that says where it writes: a replay into another place changes that one. `send_once` is a SendOnce, of a
-    source that sends single files on request.
+    source that sends single files on request. `duties` are tasks beside its own work for which it needs access to more
+    of Kafka, see `headrace.kafka.access.DUTIES`.
     """
 
     name: str
@@ -94,6 +95,7 @@ class StageEntry:
     check: str | None = None
     destination: str | None = None
     send_once: str | None = None
+    duties: Sequence[str] = ()
 
     def uses(self, topic: str) -> bool:
         """Whether it reads or writes the topic of that name."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from headrace.cli.acl import acl
 from headrace.cli.output import print_json, print_table
 from headrace.cli.runtime import Session, begin, embedded_broker
 from headrace.config import format_duration
@@ -15,6 +16,7 @@ from headrace.kafka.admin import Change, TopicState, apply, describe, plan
 from headrace.kafka.clients import Cluster
 
 app = typer.Typer(no_args_is_help=True, help="List, create and describe topics.")
+app.command("acl")(acl)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

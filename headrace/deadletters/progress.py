@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import confluent_kafka
 
 from headrace.deadletters.decisions import group_name
-from headrace.kafka.clients import METADATA_SECONDS, Cluster, KafkaUnreachable
+from headrace.kafka.clients import METADATA_SECONDS, Cluster, GroupRefused, KafkaUnreachable
 from headrace.topics import DEAD_LETTERS
 
 PATIENCE_SECONDS = 30.0
@@ -38,7 +38,7 @@ class Standing:
 
 
 class Progress:
-    """Reads and commits the standing. A context manager. Raises KafkaUnreachable."""
+    """Reads and commits the standing. A context manager. Raises KafkaUnreachable, GroupRefused."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -82,6 +82,14 @@ class Progress:
                 problem = error.args[0]
             if problem is None:
                 return answers
+            self._see_whether_refused()
             if problem.code() not in _NOT_YET or time.monotonic() > deadline:
                 raise KafkaUnreachable(bootstrap=self._cluster.bootstrap, problem=problem.str())
             time.sleep(0.1)
+
+    def _see_whether_refused(self) -> None:
+        """The client asks for the coordinator for ever, whatever the answer; why, it says where messages come."""
+        report = self._consumer.poll(0)
+        error = None if report is None else report.error()
+        if error is not None and error.code() == confluent_kafka.KafkaError.GROUP_AUTHORIZATION_FAILED:
+            raise GroupRefused(group=group_name(self._cluster))

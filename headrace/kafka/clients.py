@@ -18,7 +18,15 @@ from headrace.kafka.connecting import KafkaUnreachable, client, reach
 from headrace.kafka.room import Room
 from headrace.topics import DEAD_LETTERS, LARGEST_BATCH, Topic
 
-__all__ = ["METADATA_SECONDS", "Cluster", "KafkaUnreachable", "MissingTopic", "Properties", "TopicRefused"]
+__all__ = [
+    "METADATA_SECONDS",
+    "Cluster",
+    "GroupRefused",
+    "KafkaUnreachable",
+    "MissingTopic",
+    "Properties",
+    "TopicRefused",
+]
 
 Properties = Mapping[str, Any]
 METADATA_SECONDS = 10.0
@@ -31,9 +39,15 @@ class MissingTopic(ConfigError):
 
 
 class TopicRefused(ConfigError):
-    """Kafka lets this user neither read nor write the topic {topic}. The access lists that it needs: headrace topics acl."""  # noqa: E501
+    """Kafka does not let this user read or write the topic {topic}. The access lists that it needs: headrace topics acl."""  # noqa: E501
 
     code = "topic-refused"
+
+
+class GroupRefused(ConfigError):
+    """Kafka does not let this user be a member of the group {group}. The access lists that it needs: headrace topics acl."""  # noqa: E501
+
+    code = "group-refused"
 
 
 class Cluster:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import confluent_kafka
 import structlog
 
-from headrace.kafka.clients import Cluster
+from headrace.kafka.clients import Cluster, TopicRefused
 from headrace.kafka.raw import RawMessage, consume
 from headrace.topics import Topic
 
@@ -74,7 +74,10 @@ class Follower:
         return self._names[message.topic()], message.partition()
 
     def poll(self, seconds: float) -> list[RawMessage]:
-        """The next messages, in log order per partition; none if there are none within `seconds`."""
+        """The next messages, in log order per partition; none if there are none within `seconds`.
+
+        Raises TopicRefused if this user may not read one of the topics.
+        """
         batch = [*consume(self._consumer, 1, seconds), *consume(self._consumer, BATCH - 1, 0)]
         found = []
         for message in batch:
@@ -90,6 +93,8 @@ class Follower:
                 # The last messages may be compacted away: then none bears the last offset.
                 self.positions[place] = max(self.positions[place], message.offset())
                 self._behind.discard(place)
+            elif error.code() == confluent_kafka.KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                raise TopicRefused(topic=message.topic())
             else:
                 log.warning("cannot read", topic=message.topic(), partition=message.partition(), problem=error.str())
         return found

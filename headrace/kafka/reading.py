@@ -7,7 +7,7 @@ from operator import lt
 
 import confluent_kafka
 
-from headrace.kafka.clients import METADATA_SECONDS, Cluster, KafkaUnreachable
+from headrace.kafka.clients import METADATA_SECONDS, Cluster, KafkaUnreachable, TopicRefused
 from headrace.kafka.raw import RawMessage, consume
 from headrace.topics import Topic
 
@@ -29,7 +29,7 @@ def read_now(
         ends: offset to stop before, per partition. Default: the end at the call.
         consumer: one of ours to use; it must have no assignment, and has none afterwards.
 
-    Raises KafkaUnreachable if nothing comes for a minute.
+    Raises TopicRefused if this user may not read it, KafkaUnreachable if nothing comes for a minute.
     """
     reader = consumer or cluster.consumer(None, {"enable.partition.eof": True, "isolation.level": "read_uncommitted"})
     name = cluster.topic_name(topic)
@@ -64,6 +64,8 @@ def read_now(
                     # The end of a partition may be compacted away: then no message bears the last offset.
                     if error.code() == confluent_kafka.KafkaError._PARTITION_EOF:  # noqa: SLF001
                         open_ends.pop(number, None)
+                    elif error.code() == confluent_kafka.KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                        raise TopicRefused(topic=name)
                     continue
                 stop = open_ends.get(number)
                 # The client may give a message twice, when it fetches from its last position again.

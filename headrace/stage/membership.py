@@ -13,7 +13,7 @@ from headrace import receipts
 from headrace.chunks import frames
 from headrace.errors import ConfigError, FatalError
 from headrace.events import FileEvent
-from headrace.kafka.clients import Cluster
+from headrace.kafka.clients import Cluster, GroupRefused, TopicRefused
 from headrace.kafka.raw import RawMessage
 from headrace.stage import kill
 from headrace.stage.assignment import Placement
@@ -158,7 +158,7 @@ class Membership:
     def consumer_error(self, message: RawMessage) -> None:
         """What librdkafka reports in place of a message: a position that expired, or a condition of its own.
 
-        Raises ConsumerFailed if the client cannot go on.
+        Raises ConsumerFailed if the client cannot go on, GroupRefused or TopicRefused if it never may.
         """
         error = message.error()
         if error is None:
@@ -169,6 +169,10 @@ class Membership:
             if partition in self._tracks:
                 beginning, _ = self.consumer.get_watermark_offsets(self.on_the_wire(partition), timeout=10.0)
                 self._expired_while_running(self._tracks[partition], beginning)
+        elif code == confluent_kafka.KafkaError.GROUP_AUTHORIZATION_FAILED:
+            raise GroupRefused(group=self._group)
+        elif code == confluent_kafka.KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            raise TopicRefused(topic=message.topic())
         elif error.fatal() or code in _FATAL:
             # Somebody else may have our partitions: nothing more is done about them.
             self._commits.give_up()

@@ -23,6 +23,7 @@ family = Family(
             factory="headrace_ops.alarms.service:service",
             metrics="headrace_ops.alarms.service:METRICS",
             reads=("files", "upload-acks", "jobs"),
+            duties=("monitor",),
         ),
         StageEntry(
             name="console",
@@ -31,6 +32,7 @@ family = Family(
             factory="headrace_ops.console.service:service",
             reads=("files", "upload-acks", "jobs", "dead-letters"),
             writes=("upload-acks",),
+            duties=("monitor", "dead-letters", "redrive"),
         ),
     ),
     commands=(CommandEntry("console", "headrace_ops.console.command:console", "Serve pages to watch Headrace with."),),
