@@ -122,6 +122,14 @@ class Fetch:
         self._record.unlink(missing_ok=True)
         self._part.unlink(missing_ok=True)
 
+    def cut(self, offset: int) -> None:
+        """Fetch again what comes from byte `offset` on; what is not here yet is not waited for."""
+        known = self._remembered()
+        if known is None or not offset:
+            self.forget()
+        elif known.done > offset:
+            self._remember(msgspec.structs.replace(known, done=offset))
+
     def _see_unchanged(self, found: Attributes, wanted: Attributes, when: str) -> None:
         if (found.size, found.mtime) != (wanted.size, wanted.mtime):
             problem = f"{wanted.size} bytes were there, {found.size} are {when}"

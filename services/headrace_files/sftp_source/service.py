@@ -17,6 +17,7 @@ from headrace import keys
 from headrace.datasets.catalogue import Dataset, Datasets
 from headrace.errors import PermanentError, TransientError
 from headrace.kafka.clients import Cluster
+from headrace.sending_once import FileResult
 from headrace.stage import kill
 from headrace.stage.middleware.retries import delay
 from headrace.topics import CHUNKS, FILES, Topic
@@ -25,6 +26,7 @@ from headrace_files.sending.jobs import Job, Outcome, Result
 from headrace_files.sending.lock import SourceLock
 from headrace_files.sending.receipts import Failures
 from headrace_files.sending.sender import Options, Sender
+from headrace_files.sftp_source.asking import Asked, keep
 from headrace_files.sftp_source.checking import check_file
 from headrace_files.sftp_source.connecting import connected
 from headrace_files.sftp_source.errors import RemoteChanged, SpoolFull
@@ -57,6 +59,7 @@ class SftpSource:
         once: look at each file once, insist until it is sent or cannot be, and return.
         day: whose files to fetch; None: those of the day on which they are looked for.
         job: under which they are sent.
+        asked: what a command of another family wants of them; None: this is no such command's.
     """
 
     name: ClassVar[str] = "sftp_source"
@@ -74,6 +77,7 @@ class SftpSource:
         job: str | None = None,
         report: Report | None = None,
         reporting: Reporting | None = None,
+        asked: Asked | None = None,
     ) -> None:
         self._settings = settings
         self._cluster = cluster
@@ -83,6 +87,7 @@ class SftpSource:
         self._job = job
         self._report = report or Silent()
         self._reporting = reporting
+        self._asked = asked
         self._dataset: Dataset | None = datasets.named(settings.dataset) if settings.dataset else None
         self._server = f"{settings.user}@{settings.host}:{settings.port}"
         self._folder = settings.folder or state / "sftp" / quote(settings.source, safe="")
@@ -91,6 +96,7 @@ class SftpSource:
         self._failed: dict[bytes, str] = {}
         self._refused: dict[str, Attributes] = {}
         self.sent = self.unchanged = self.problems = self.bytes = 0
+        self.results: list[FileResult] = []
 
     def run(self, stop: threading.Event) -> None:
         """Fetch and send until `stop` is set, or once.
@@ -138,7 +144,7 @@ class SftpSource:
         return Options(
             source=settings.source, chunk=settings.chunk_size, threads=1, dataset=settings.dataset, job=self._job,
             # The same version has the same id, whenever and wherever it was fetched.
-            inodes=False,
+            inodes=False, meta={} if self._asked is None else self._asked.meta,
         )  # fmt: skip
 
     def _read_log(self) -> FileLog:
@@ -176,6 +182,8 @@ class SftpSource:
     def _one(self, path: str, sender: Sender, stop: threading.Event) -> None:
         """See one file through, however often the connection is lost on the way."""
         fetch = self._fetch(path, stop)
+        if self._asked is not None and self._asked.restart_at is not None:
+            fetch.cut(self._asked.restart_at)
         tries, moved = 0, 0
         while not stop.is_set():
             try:
@@ -203,6 +211,7 @@ class SftpSource:
             if attempt is None or self._refused.get(path) == found:
                 self.unchanged += 1
                 self._report.say("unchanged", path, bytes=found.size)
+                self.results.append(FileResult("unchanged", path, found.size))
                 return True
             self._report.say("waiting", path, bytes=found.size)
             self._rest(self._settings.settle.total_seconds(), sender, stop)
@@ -223,7 +232,12 @@ class SftpSource:
             raise
         except OSError as error:
             raise SpoolFull(folder=self._folder, problem=error.strerror or str(error)) from error
-        self._send(path, fetched, attempt, sender, stop)
+        if self._asked is not None and self._asked.keep is not None:
+            keep(fetched.place, self._asked.keep)
+        if self._asked is None or self._asked.publish:
+            self._send(path, fetched, attempt, sender, stop)
+        else:
+            self.results.append(FileResult("fetched", path, found.size))
         fetch.forget()
         return True
 
@@ -239,7 +253,9 @@ class SftpSource:
             return 0
         if identity in self._failed and entry.word is not Word.SENDING:
             return entry.attempt + 1 if entry.attempt < self._settings.attempts else None
-        return None if entry.word is Word.ANNOUNCED else entry.attempt
+        if entry.word is Word.ANNOUNCED and (self._asked is None or self._asked.knows(file)):
+            return None
+        return entry.attempt
 
     def _send(self, path: str, fetched: Fetched, attempt: int, sender: Sender, stop: threading.Event) -> None:
         """Send a file that is here, and wait until it is announced.
@@ -266,6 +282,7 @@ class SftpSource:
             raise RemoteChanged(path=path, problem=outcome.reason or outcome.result.value)
         self._failed.pop(identity, None)
         self.sent += 1
+        self.results.append(FileResult("sent", path, fetched.attributes.size, outcome.event.file))
         self.bytes += fetched.attributes.size
         self._report.say("sent", path, bytes=fetched.attributes.size, file=outcome.event.file.hex())
         log.info("sent", path=path, size=fetched.attributes.size, file=outcome.event.file.hex())
@@ -291,6 +308,7 @@ class SftpSource:
 
     def _problem(self, path: str, error: PermanentError | TransientError, **details: int) -> None:
         self.problems += 1
+        self.results.append(FileResult("failed", path, code=error.code, reason=str(error)))
         self._report.say("failed", path, reason=str(error), code=error.code, **details)
         log.warning("not fetched", path=path, code=error.code, problem=str(error))
         if self._reporting is not None:
