@@ -28,6 +28,8 @@ class Lines:
         self.sets: dict[tuple[Outcome, str | None], BitMap64] = {}
         self.given_up: set[str] = set()
         """Items whose lines nobody will ever account for."""
+        self.where: str | None = None
+        """Where they are, as the last receipt says."""
 
     def take(self, ack: UploadAck) -> None:
         """Take a receipt."""
@@ -36,6 +38,7 @@ class Lines:
                 self.given_up.add(ack.item)
             return
         self.given_up.discard(ack.item)
+        self.where = ack.where
         for covers in ack.covers:
             if covers.lines is not None:
                 self._take(covers.outcome, covers.code, BitMap64.deserialize(covers.lines))

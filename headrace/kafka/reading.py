@@ -115,3 +115,24 @@ def watermarks(cluster: Cluster, consumer: confluent_kafka.Consumer, name: str, 
     except confluent_kafka.KafkaException as error:
         raise KafkaUnreachable(bootstrap=cluster.bootstrap, problem=error.args[0].str()) from error
     return low, high
+
+
+def offsets_at(cluster: Cluster, topic: Topic, milliseconds: int) -> dict[int, int]:
+    """The first offset by partition whose message is not older than `milliseconds` since the epoch.
+
+    A partition without such a message is left out. Raises KafkaUnreachable or MissingTopic.
+    """
+    consumer = cluster.consumer(None)
+    try:
+        name = cluster.topic_name(topic)
+        asked = [
+            confluent_kafka.TopicPartition(name, number, milliseconds)
+            for number in range(cluster.partitions(topic, consumer))
+        ]
+        found = consumer.offsets_for_times(asked, timeout=METADATA_SECONDS)
+        # No such message: there is nothing to read.
+        return {place.partition: place.offset for place in found if place.offset >= 0}
+    except confluent_kafka.KafkaException as error:
+        raise KafkaUnreachable(bootstrap=cluster.bootstrap, problem=error.args[0].str()) from error
+    finally:
+        consumer.close()

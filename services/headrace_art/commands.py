@@ -7,6 +7,7 @@ import typer
 from headrace_art.checker.command import check
 from headrace_art.importing.command import import_settings
 from headrace_art.loading.command import load
+from headrace_art.reporting.command import report
 
 app = typer.Typer(
     help="Load students into ART, and compare it with their dump.",
@@ -15,5 +16,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(load)
+app.command()(report)
 app.command()(check)
 app.command("import-settings")(import_settings)

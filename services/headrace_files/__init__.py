@@ -26,6 +26,7 @@ family = Family(
             check="headrace_files.checks:sftp_source",
             metrics="headrace_files.sftp_source.reporting:METRICS",
             reads=("upload-acks",),
+            send_once="headrace_files.sftp_source.once:send_once",
             writes=("chunks", "files"),
         ),
         StageEntry(

@@ -12,11 +12,13 @@ import typer
 from headrace.cli.interrupts import OnInterrupt
 from headrace.cli.runtime import begin
 from headrace.cli.source_job import JobRequest, source_job
+from headrace.datasets.catalogue import Datasets
 from headrace_art.client import ArtSettings
 from headrace_art.loading.job import load_under
 from headrace_art.loading.request import GROUPS, KIND, LoadOptions
 from headrace_art.loading.settings import ArtLoadSettings
 from headrace_art.loading.watching import FilesShown
+from headrace_art.reporting.report import Reporter, write_summary
 
 FAN_OUT = "csv_fanout"
 
@@ -89,6 +91,9 @@ def load(
         str | None,
         typer.Option(help="Id of the load; default: one that follows from the night and the options above."),
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the summary there in the end, as JSON and CSV.")
+    ] = None,
     on_interrupt: Annotated[
         OnInterrupt, typer.Option(help="What Ctrl-C does: leave the load to others, or stop it.")
     ] = OnInterrupt.DETACH,
@@ -115,6 +120,10 @@ def load(
     request = JobRequest(KIND, job or options.job(settings), FAN_OUT, on_interrupt, json, GROUPS)
     with source_job(context, session, cluster, request) as running:
         code = load_under(running, session, cluster, options, settings, FilesShown(running.report))
+    if report is not None:
+        reporter = Reporter(cluster, Datasets(session.settings.datasets.folder), (KIND,))
+        for path in write_summary(reporter.report(request.job or ""), report):
+            running.report.note(f"written: {path}")
     raise typer.Exit(code)
 
 

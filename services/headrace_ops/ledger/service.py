@@ -7,17 +7,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-import confluent_kafka
 import structlog
 
 from headrace.errors import TransientError
 from headrace.events import FileEvent, UploadAck
 from headrace.jobs.evidence import evidence_in, is_good, job_of, place_of
 from headrace.jobs.log import JobWriter, follower, words
-from headrace.kafka.clients import METADATA_SECONDS, Cluster, KafkaUnreachable
+from headrace.kafka.clients import Cluster
 from headrace.kafka.following import Follower, Place
 from headrace.kafka.raw import RawMessage
-from headrace.kafka.reading import read_now, watermarks
+from headrace.kafka.reading import offsets_at, read_now, watermarks
 from headrace.observe.metrics import MetricEntry
 from headrace.topics import FILES, JOBS, UPLOAD_ACKS, Topic
 from headrace_ops.ledger.ledger import Ledger
@@ -181,7 +180,7 @@ class LedgerService:
 
     def _read(self, topic: Topic, since: int) -> Iterator[RawMessage]:
         """What is on a topic now, from a time on, in milliseconds since the epoch."""
-        batches = read_now(self._cluster, topic, starts=_at(self._cluster, topic, since))
+        batches = read_now(self._cluster, topic, starts=offsets_at(self._cluster, topic, since))
         return (message for batch in batches for message in batch)
 
     def _insist(self, stop: threading.Event, act: Callable[[], Made]) -> Made | None:
@@ -214,24 +213,6 @@ def _ends(cluster: Cluster) -> dict[Place, int]:
             for topic in EVIDENCE
             for number in range(cluster.partitions(topic, consumer))
         }
-    finally:
-        consumer.close()
-
-
-def _at(cluster: Cluster, topic: Topic, milliseconds: int) -> dict[int, int]:
-    """The first offset by partition whose message is not older."""
-    consumer = cluster.consumer(None)
-    try:
-        name = cluster.topic_name(topic)
-        asked = [
-            confluent_kafka.TopicPartition(name, number, milliseconds)
-            for number in range(cluster.partitions(topic, consumer))
-        ]
-        found = consumer.offsets_for_times(asked, timeout=METADATA_SECONDS)
-        # No such message: there is nothing to read.
-        return {place.partition: place.offset for place in found if place.offset >= 0}
-    except confluent_kafka.KafkaException as error:
-        raise KafkaUnreachable(bootstrap=cluster.bootstrap, problem=error.args[0].str()) from error
     finally:
         consumer.close()
 

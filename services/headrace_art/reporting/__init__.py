@@ -1,0 +1,1 @@
+"""`headrace art report`: what became of every line of a load."""
