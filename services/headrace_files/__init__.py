@@ -6,6 +6,7 @@ from headrace.families import CommandEntry, Family, StageEntry
 
 family = Family(
     name="files",
+    topics="headrace_files.openmsi.topics:TOPICS",
     stages=(
         StageEntry(
             name="directory_source",

@@ -17,7 +17,8 @@ from headrace.stage.contract import Stage
 from headrace.topics import FILES, Topic
 from headrace_files.assembler.service import Assembler
 from headrace_files.assembler.settings import AssemblerSettings
-from headrace_files.openmsi_bridge.service import NoForeignTopic, OpenmsiBridge
+from headrace_files.openmsi.topics import NoForeignTopic
+from headrace_files.openmsi_bridge.service import OpenmsiBridge
 from headrace_files.openmsi_bridge.settings import OpenmsiBridgeSettings
 from tests.support.dead import headrace
 from tests.support.feeding import Feeder

@@ -10,7 +10,7 @@ from confluent_kafka.admin import NewTopic
 
 from headrace.kafka.clients import Cluster
 from headrace.topics import Topic
-from headrace_files.openmsi_bridge.service import foreign
+from headrace_files.openmsi.topics import foreign
 from tests.support.feeding import Feeder
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -19,6 +19,7 @@ from headrace_files.directory_source.console import Console
 from headrace_files.directory_source.dry_run import show
 from headrace_files.directory_source.service import DirectorySource
 from headrace_files.directory_source.settings import DirectorySourceSettings
+from headrace_files.openmsi.engine import refuse_books
 
 SERVICE = "directory_source"
 
@@ -76,6 +77,13 @@ def watch(
     metrics_port: Annotated[
         str | None, typer.Option(help="Port of /metrics and /healthz, auto, or 0 for none.")
     ] = None,
+    form: Annotated[
+        Literal["headrace", "openmsi", "openmsi-9"] | None,
+        typer.Option("--format", help="Layout: ours, or that of OpenMSIStream (-9: of before April 2026)."),
+    ] = None,
+    topic: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --format openmsi: OpenMSIStream's topic, as it is called.")
+    ] = None,
 ) -> None:
     """Send every file of a folder, and every one that is added, until SIGTERM or Ctrl-C.
 
@@ -100,7 +108,11 @@ def watch(
         "chunk_size": chunk_size,
         "queue_messages": queue_messages,
         "metrics_port": metrics_port if metrics_port is not None or not (once or dry_run) else "0",
+        "format": form,
+        "topic": topic,
     }
+    if form is not None and form != "headrace":
+        refuse_books(form, {"--job": job, "--to": to, "--dataset": dataset})
     if dry_run:
         session = runtime.begin(context, SERVICE)
         settings = session.sources.section(SERVICE, DirectorySourceSettings, overrides).values

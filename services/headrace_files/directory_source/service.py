@@ -26,12 +26,14 @@ from headrace_files.directory_source.scan import Walk
 from headrace_files.directory_source.settings import DirectorySourceSettings
 from headrace_files.directory_source.settling import Settling
 from headrace_files.directory_source.tree import Tree
+from headrace_files.openmsi.engine import abroad, make_engine, memory
+from headrace_files.sending.engine import Engine
 from headrace_files.sending.errors import NotAFolder
 from headrace_files.sending.filelog import FileLog
 from headrace_files.sending.jobs import Outcome, Result
 from headrace_files.sending.lock import SourceLock
 from headrace_files.sending.receipts import Failures
-from headrace_files.sending.sender import Options, Sender
+from headrace_files.sending.sender import Options
 from headrace_files.sending.snapshot import printable
 
 if TYPE_CHECKING:
@@ -92,7 +94,7 @@ class DirectorySource:
         self.sent = 0
         self.problems = 0
         self.scanned = False
-        self.sender: Sender | None = None
+        self.sender: Engine | None = None
         self._cluster = cluster
         self._state = state
         self._once = once
@@ -141,7 +143,9 @@ class DirectorySource:
         except OSError as error:
             raise NotAFolder(path=printable(self.root), problem=error.strerror) from error
         with SourceLock(self._state, self.settings.source, self._cluster.settings.prefix).watch() as lock:
-            sender = self.sender = self._insist(stop, lambda: Sender(self._cluster, self._options(), self._inbox.put))
+            sender = self.sender = self._insist(
+                stop, lambda: make_engine(self._cluster, options_of(self.settings, self._job), self._inbox.put)
+            )
             if sender is None or self._insist(stop, self._read_log) is None:
                 return
             watcher = None
@@ -181,19 +185,7 @@ class DirectorySource:
         self.tree.log.read(self._cluster)
         return self.tree.log
 
-    def _options(self) -> Options:
-        settings = self.settings
-        return Options(
-            source=settings.source,
-            chunk=settings.chunk_size,
-            threads=settings.threads,
-            most_messages=settings.queue_messages,
-            dataset=settings.dataset,
-            job=self._job,
-            inodes=settings.inodes,
-        )
-
-    def _turn(self, sender: Sender, lock: SourceLock) -> None:
+    def _turn(self, sender: Engine, lock: SourceLock) -> None:
         sender.check()
         self._take_inbox()
         now = time.monotonic()
@@ -280,7 +272,7 @@ class DirectorySource:
         walk = Walk(self.root, start, told=self._told)
         self._scans.append((walk, walk.files()))
 
-    def _scan_slice(self, sender: Sender, lock: SourceLock) -> None:
+    def _scan_slice(self, sender: Engine, lock: SourceLock) -> None:
         if not self._scans:
             return
         walk, files = self._scans[0]
@@ -301,7 +293,7 @@ class DirectorySource:
             self._close_lost(sender, lock)
             log.info("scanned", settled=self.tree.settled, waiting=self.tree.waiting + len(self.tree.active))
 
-    def _close_lost(self, sender: Sender, lock: SourceLock) -> None:
+    def _close_lost(self, sender: Engine, lock: SourceLock) -> None:
         """Close the versions that an earlier process left unfinished and whose file is gone."""
         lost = [event for event in self.tree.lost() if scan.look(self.root, event.path) is None]
         if lost and lock.uploads_run():
@@ -311,7 +303,7 @@ class DirectorySource:
             log.info("vanished before it was sent", path=printable(event.path))
             self.tree.log.note(sender.abandon(event, "vanished"))
 
-    def _submit(self, sender: Sender) -> None:
+    def _submit(self, sender: Engine) -> None:
         now = time.monotonic()
         while sender.unfinished < AHEAD:
             found = self.tree.next_ready(now)
@@ -333,12 +325,26 @@ def scan_seconds(settings: DirectorySourceSettings) -> float:
     return (settings.poll_every if settings.polling else settings.scan_every).total_seconds()
 
 
+def options_of(settings: DirectorySourceSettings, job: str | None = None) -> Options:
+    """How to send. Raises TopicAndFormat."""
+    return Options(
+        source=settings.source,
+        chunk=settings.chunk_size,
+        threads=settings.threads,
+        most_messages=settings.queue_messages,
+        dataset=settings.dataset,
+        job=job,
+        inodes=settings.inodes,
+        abroad=abroad(settings.format, settings.topic),
+    )
+
+
 def make_tree(settings: DirectorySourceSettings, root: bytes) -> Tree:
     """What is known of the tree at `root` before the log is read: nothing."""
     return Tree(
         root,
         settings.source,
-        FileLog(settings.source),
+        FileLog(settings.source, memory(options_of(settings))),
         Settling(settings.settle.total_seconds()),
         Filter(settings.include, settings.exclude),
         attempts=settings.attempts,

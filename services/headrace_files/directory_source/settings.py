@@ -6,6 +6,7 @@ import platform
 import re
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -63,6 +64,15 @@ class DirectorySourceSettings(ServiceSettings):
         timedelta(seconds=8), description="After SIGTERM, time for files that are begun; then they stop half-way."
     )
     dataset: str | None = Field(None, description="Name of the dataset that the files belong to, for `csv_fanout`.")
+    format: Literal["headrace", "openmsi", "openmsi-9"] = Field(
+        "headrace",
+        description="Layout to send in: our own, or that of OpenMSIStream for its readers (-9: of before April 2026).",
+    )
+    topic: str | None = Field(
+        None,
+        description="Topic of OpenMSIStream to send to, its name as it is; only with such a format.",
+        pattern=r"^[a-zA-Z0-9._-]{1,249}$",
+    )
 
     @field_validator("include", "exclude")
     @classmethod

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, ClassVar
 
 from headrace import deadletter, receipts, topics
 from headrace.chunks.frames import Open
-from headrace.errors import ConfigError, PermanentError, TransientError
+from headrace.errors import PermanentError, TransientError
 from headrace.events import FileEvent
-from headrace.kafka.clients import Cluster, MissingTopic
+from headrace.kafka.clients import Cluster
 from headrace.keys import partition_of
 from headrace.observe.metrics import MetricEntry, Metrics
 from headrace.stage import kill
 from headrace.stage.contract import Context, Message, Partition, Stage
 from headrace.topics import Topic
 from headrace_files.openmsi.layout import Chunk, decode
+from headrace_files.openmsi.topics import foreign, see_that_it_exists
 from headrace_files.openmsi_bridge.bridging import ALGORITHM, Identity, Marks, Opened, frames_of, mtime_of
 from headrace_files.openmsi_bridge.settings import OpenmsiBridgeSettings
 
@@ -33,12 +34,6 @@ METRICS = (
 """What only the bridge has."""
 
 MOST_BYTES_UNDER_WAY = 32 * 1024 * 1024
-
-
-class NoForeignTopic(ConfigError):
-    """The topic {topic}, which OpenMSIStream writes, does not exist. Create it, or correct openmsi_bridge.topic."""
-
-    code = "no-foreign-topic"
 
 
 class KafkaBehind(TransientError):
@@ -80,12 +75,9 @@ class OpenmsiBridge(Stage):
         self._bytes = 0
 
     def setup(self, context: Context) -> None:
-        """Look whether the topic is there. Raises NoForeignTopic."""
+        """Look whether the topic is there. Raises NoForeignTopic, KafkaUnreachable."""
         self._context = context
-        try:
-            self._cluster.partitions(self.topic)
-        except MissingTopic as error:
-            raise NoForeignTopic(topic=self.topic.name) from error
+        see_that_it_exists(self._cluster, self.topic)
 
     def handle(self, batch: Sequence[Message]) -> None:
         """Send the frames that each chunk becomes."""
@@ -178,13 +170,6 @@ class OpenmsiBridge(Stage):
             at=time.time_ns() // 1000,
         )  # fmt: skip
         self._context.emit(topics.FILES, identity.key, event)
-
-
-def foreign(topic: str) -> Topic:
-    """The topic of OpenMSIStream of that name."""
-    return Topic(
-        topic, purpose="files in chunks, as OpenMSIStream sends them", key="theirs", framing="foreign", item="offset"
-    )
 
 
 def service(settings: OpenmsiBridgeSettings, host: Host) -> OpenmsiBridge:

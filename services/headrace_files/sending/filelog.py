@@ -16,7 +16,7 @@ from headrace.events import FileEvent
 from headrace.kafka.clients import Cluster
 from headrace.kafka.reading import read_now
 from headrace.keys import partition_of
-from headrace.topics import FILES
+from headrace.topics import FILES, Topic
 
 
 class Word(IntEnum):
@@ -41,15 +41,16 @@ class Entry:
 
 
 class FileLog:
-    """The last event of each path of one source. Not safe for use by several threads."""
+    """The last event of each path of one source, on `headrace.files` or a topic like it. For one thread only."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, topic: Topic = FILES) -> None:
         self._source = source
+        self._topic = topic
         self._settled: dict[bytes, bytes] = {}
         self._unfinished: dict[bytes, FileEvent] = {}
 
     def read(self, cluster: Cluster, only: Collection[bytes] | None = None) -> None:
-        """Take in all that is on `headrace.files` now.
+        """Take in all that is on the topic now.
 
         Parameters:
             only: path ids (16 bytes) that are of interest; None: all.
@@ -60,10 +61,10 @@ class FileLog:
         starts = None
         keys: set[bytes] | None = None
         if only is not None:
-            count = cluster.partitions(FILES)
+            count = cluster.partitions(self._topic)
             starts = {partition_of(path.hex(), count): 0 for path in only}
             keys = {path.hex().encode() for path in only}
-        for batch in read_now(cluster, FILES, starts=starts):
+        for batch in read_now(cluster, self._topic, starts=starts):
             for message in batch:
                 value = message.value()
                 # Most events of a shared topic are of others: to look for the name is far cheaper than to decode.

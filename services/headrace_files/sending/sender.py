@@ -31,6 +31,7 @@ from headrace.stage import kill
 from headrace.topics import CHUNKS, FILES
 from headrace_files.sending import reader
 from headrace_files.sending.budget import Budget, Closed
+from headrace_files.sending.engine import Abroad
 from headrace_files.sending.errors import NotOnTheLog, SenderBroken
 from headrace_files.sending.jobs import Job, Outcome, Result
 from headrace_files.sending.limits import largest_messages
@@ -60,6 +61,7 @@ class Options:
         most_messages: messages under way to the broker.
         inodes: whether the inode tells versions apart.
         meta: what receivers are told of every file besides.
+        abroad: the topic of somebody else's to send to, in another layout; None: our own. This engine knows no other.
     """
 
     source: str
@@ -69,6 +71,7 @@ class Options:
     dataset: str | None = None
     job: str | None = None
     inodes: bool = True
+    abroad: Abroad | None = None
     meta: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,6 +19,7 @@ from headrace.cli import runtime
 from headrace.cli.interrupts import OnInterrupt
 from headrace.cli.source_job import JobRequest, source_job
 from headrace.config.units import parse_duration, parse_size
+from headrace_files.openmsi.engine import abroad, refuse_books
 from headrace_files.sending.errors import WrongOption
 from headrace_files.sending.sender import Options
 from headrace_files.sending.snapshot import printable
@@ -71,6 +72,13 @@ def upload(
     on_interrupt: Annotated[
         OnInterrupt, typer.Option(help="What Ctrl-C does to a job: leave it alone, or stop it.")
     ] = OnInterrupt.DETACH,
+    form: Annotated[
+        Literal["headrace", "openmsi", "openmsi-9"],
+        typer.Option("--format", help="Layout: ours, or that of OpenMSIStream (-9: of before April 2026)."),
+    ] = "headrace",
+    topic: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --format openmsi: OpenMSIStream's topic, as it is called.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, and send nothing.")] = False,
 ) -> None:
@@ -79,6 +87,8 @@ def upload(
     With --job or --to, the upload is a job: it runs its own copies of the services (unless services.external is set),
     which share their work with all others, and ends when the books of every service balance. The same job started
     twice does the work once.
+
+    With --format openmsi, the files go to a topic of OpenMSIStream for its own readers, and there are no receipts.
 
     Exit codes: 0 all arrived, 1 something failed or was not sent, 2 wrong usage or settings, 3 a receiver put something
     aside, 4 not every receipt came in time, or Ctrl-C left the job to others.
@@ -90,7 +100,10 @@ def upload(
         threads=threads,
         most_messages=queue_messages,
         dataset=dataset,
+        abroad=abroad(form, topic),
     )
+    if options.abroad is not None:
+        refuse_books(form, {"--job": job, "--to": to, "--dataset": dataset, "--wait assembled": wait is Wait.ASSEMBLED})
     seconds = None if timeout is None else seconds_option("--timeout", timeout)
     if dry_run:
         for item in found:

@@ -12,10 +12,12 @@ from headrace import keys
 from headrace.events import FileEvent
 from headrace.events import Outcome as ReceiptOutcome
 from headrace.kafka.clients import Cluster
+from headrace_files.openmsi.engine import make_engine, memory
+from headrace_files.sending.engine import Engine
 from headrace_files.sending.filelog import FileLog
 from headrace_files.sending.jobs import Job, Outcome, Result
 from headrace_files.sending.lock import SourceLock
-from headrace_files.sending.sender import Options, Sender
+from headrace_files.sending.sender import Options
 from headrace_files.upload.files import Item
 from headrace_files.upload.report import Report
 from headrace_files.upload.waiting import AssemblyReceipts, Exit, exit_code
@@ -106,9 +108,9 @@ class Upload:
 
     def _send(self, files: Sequence[Item], stop: threading.Event) -> None:
         source = self._options.source
-        log = FileLog(source)
+        log = FileLog(source, memory(self._options))
         in_pieces = [keys.path_id(source, item.path) for item in files if item.size > self._options.chunk]
-        sender = Sender(self._cluster, self._options, self._ended.put)
+        sender = make_engine(self._cluster, self._options, self._ended.put)
         if in_pieces:
             log.read(self._cluster, in_pieces)
         total = sum(item.size for item in files)
@@ -144,12 +146,12 @@ class Upload:
     def abandon(self) -> None:
         """Close the versions that were left half-way, so that no receiver waits for the rest."""
         if self.interrupted:
-            sender = Sender(self._cluster, self._options, lambda _outcome: None)
+            sender = make_engine(self._cluster, self._options, lambda _outcome: None)
             for event in self.interrupted:
                 sender.abandon(event, "stopped")
             sender.stop(DRAIN)
 
-    def _take(self, sender: Sender) -> None:
+    def _take(self, sender: Engine) -> None:
         try:
             outcome = self._ended.get(timeout=PATIENCE)
         except queue.Empty:
