@@ -7,6 +7,7 @@ the first part alone, so everything that belongs to one path stays together. Sou
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
@@ -17,6 +18,8 @@ Key = tuple[str, ...]
 
 MAXIMUM_KEY_BYTES = 1024
 
+_AS_IT_IS = re.compile(r"[A-Za-z0-9_.~-]+").fullmatch
+
 
 class MalformedKey(PoisonError):
     """The message key is not made of percent-encoded ASCII parts: {problem}."""
@@ -26,9 +29,9 @@ class MalformedKey(PoisonError):
 
 def encode_key(parts: Key) -> bytes:
     """The key on the wire: percent-encoded parts joined by "/"."""
-    return "/".join(part if part.isalnum() and part.isascii() else quote(part, safe="") for part in parts).encode(
-        "ascii"
-    )
+    if len(parts) == 1 and _AS_IT_IS(parts[0]):
+        return parts[0].encode("ascii")
+    return "/".join([part if _AS_IT_IS(part) else quote(part, safe="") for part in parts]).encode("ascii")
 
 
 def decode_key(raw: bytes | None) -> Key:

@@ -22,16 +22,24 @@ class Decoder:
     def __init__(self, topics: Mapping[str, Topic], group: str) -> None:
         self._topics = topics
         self._group = group.encode()
+        self._partitions: dict[tuple[str, int], Partition] = {}
 
     def partition(self, raw: RawMessage) -> Partition:
         """Where the message comes from, by catalogue name."""
-        return Partition(self._topics[raw.topic()].name, raw.partition())
+        place = (raw.topic(), raw.partition())
+        found = self._partitions.get(place)
+        if found is None:
+            found = self._partitions[place] = Partition(self._topics[place[0]].name, place[1])
+        return found
 
     def not_for_us(self, raw: RawMessage) -> bool:
         """Whether the message was re-driven for another group, or only takes back an older one of the same key."""
         if raw.value() is None and "compact" in self._topics[raw.topic()].cleanup:
             return True
-        return any(name == deadletter.REDRIVE_FOR and value != self._group for name, value in raw.headers() or ())
+        headers = raw.headers()
+        return bool(headers) and any(
+            name == deadletter.REDRIVE_FOR and value != self._group for name, value in headers or ()
+        )
 
     def decode(self, raw: RawMessage) -> Message:
         """The message with its key and value decoded.
@@ -40,12 +48,12 @@ class Decoder:
         """
         topic = self._topics[raw.topic()]
         value = raw.value() or b""
-        partition, offset = raw.partition(), raw.offset()
-        coordinates = f"{topic.name}:{partition}:{offset}"
+        partition, offset = self.partition(raw), raw.offset()
+        coordinates = f"{topic.name}:{partition.number}:{offset}"
         key = (coordinates,) if topic.framing == "foreign" else decode_key(raw.key())
         item = key[-1] if topic.item == "key" else coordinates
         return Message(
-            partition=Partition(topic.name, partition),
+            partition=partition,
             offset=offset,
             time=raw.timestamp()[1],
             key=key,

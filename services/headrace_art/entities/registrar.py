@@ -6,7 +6,7 @@ Source: reference art 1.8, 3.7, R6.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from headrace.errors import HeadraceError, RefusedError, TransientError
@@ -21,7 +21,7 @@ from headrace_art.entity_plan import Action, Decision, Wanted, decide
 
 _EXISTS = frozenset({"LocalEducationAgencyIdentifier", "InstitutionIdentifier"})
 _NO_PARENT = "ParentExternalId"
-_PARENT_PAUSE = 0.5
+_PARENT_PAUSE, _LONGEST_PARENT_PAUSE = 0.05, 1.0
 
 
 class ParentMissing(RefusedError):
@@ -43,10 +43,38 @@ class Registered(NamedTuple):
     problem: HeadraceError | None = None
 
 
+class Coming:
+    """Districts that this process is about to register, in whichever part of the file: their schools wait for them.
+
+    For one event loop.
+    """
+
+    def __init__(self) -> None:
+        self._done: dict[str, asyncio.Event] = {}
+
+    def announce(self, districts: Iterable[Wanted]) -> None:
+        """These will be dealt with."""
+        for each in districts:
+            self._done.setdefault(each.entity_id, asyncio.Event())
+
+    def settled(self, district: Wanted) -> None:
+        """This one is dealt with, well or not."""
+        event = self._done.pop(district.entity_id, None)
+        if event is not None:
+            event.set()
+
+    async def parent_of(self, school: Wanted) -> None:
+        """Return when nothing is to be done any more about its district."""
+        event = self._done.get(school.parent_id)
+        if event is not None:
+            await event.wait()
+
+
 class Registrar:
     """Registers districts and schools.
 
     Parameters:
+        coming: shared by all registrars of this process.
         may_act: whether this process may still change anything.
         known: whether ART has confirmed such an entity before: then it is looked for first, else created first.
         parent_wait: seconds that a school waits for its district.
@@ -56,6 +84,7 @@ class Registrar:
     def __init__(
         self,
         client: ArtClient,
+        coming: Coming,
         patience: Patience,
         time: Time,
         may_act: Callable[[], bool],
@@ -63,7 +92,7 @@ class Registrar:
         parent_wait: float,
         cancelled: Callable[[], bool],
     ) -> None:
-        self._client, self._patience, self._time = client, patience, time
+        self._client, self._coming, self._patience, self._time = client, coming, patience, time
         self._may_act, self._known, self._parent_wait = may_act, known, parent_wait
         self._cancelled = cancelled
 
@@ -74,12 +103,27 @@ class Registrar:
         async def one(wanted: Wanted) -> None:
             done.append(await self._one(wanted))
 
-        for group in (districts, institutions):
-            await for_each(group, one, self._client.settings.connections)
+        async def district(wanted: Wanted) -> None:
+            try:
+                await one(wanted)
+            finally:
+                self._coming.settled(wanted)
+
+        async def school(wanted: Wanted) -> None:
+            await self._coming.parent_of(wanted)
+            await one(wanted)
+
+        self._coming.announce(districts)
+        try:
+            await for_each(districts, district, self._client.settings.connections)
+        finally:
+            for each in districts:
+                self._coming.settled(each)
+        await for_each(institutions, school, self._client.settings.connections)
         return done
 
     async def _one(self, wanted: Wanted) -> Registered:
-        began = self._time.now()
+        began, pause = self._time.now(), _PARENT_PAUSE
         while True:
             self._check()
             try:
@@ -87,7 +131,9 @@ class Registrar:
             except ParentMissing as error:
                 if self._time.now() - began >= self._parent_wait:
                     return Registered(wanted, Decision(Action.CREATE, False), wanted.parent_id, error)
-                await self._time.sleep(_PARENT_PAUSE)
+                # Another copy is about to register it.
+                await self._time.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PARENT_PAUSE)
             except RefusedError as error:
                 return Registered(wanted, Decision(Action.CREATE, False), wanted.parent_id, error)
             except TransientError:

@@ -27,7 +27,7 @@ from headrace_art.client.patience import Patience
 from headrace_art.client.timing import SystemTime
 from headrace_art.confirmed import Confirmed
 from headrace_art.earlier import QUIET_SECONDS, Earlier
-from headrace_art.entities.registrar import Cancelled, Registered, Registrar
+from headrace_art.entities.registrar import Cancelled, Coming, Registered, Registrar
 from headrace_art.entities.settings import EntitiesSettings
 from headrace_art.entity_plan import Action, EntityTwice, Kind, Wanted, plan
 from headrace_art.schools import SchoolRow
@@ -77,6 +77,7 @@ class Entities(Stage):
         self._results: deque[tuple[_Schools, list[Registered]]] = deque()
         self._failures: deque[BaseException] = deque()
         self._time = SystemTime()
+        self._coming = Coming()
         self._background = Background(lambda: ArtClient(art), self._failures.append)
 
     def setup(self, context: Context) -> None:
@@ -182,7 +183,7 @@ class Entities(Stage):
 
         async def work(client: ArtClient) -> None:
             registrar = Registrar(
-                client, patience, self._time, self._context.may_act,
+                client, self._coming, patience, self._time, self._context.may_act,
                 lambda each: self._confirmed.entity(each.kind, each.entity_id) is not None,
                 self._settings.parent_wait.total_seconds(), lambda: schools.part.cancelled,
             )  # fmt: skip

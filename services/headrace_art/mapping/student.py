@@ -29,7 +29,6 @@ from headrace_art.mapping.values import (
     district_id,
     flag,
     is_date,
-    is_identifier,
     is_latin,
     school_key,
 )
@@ -89,10 +88,11 @@ class StudentMapper:
 
     def __init__(self, settings: MappingSettings, schools: Mapping[str, str]) -> None:
         self._settings, self._schools = settings, schools
-        self._state, self._district_rule = settings.state, settings.district_rule
+        self._state = settings.state
         self._grades = {**DEFAULT_GRADES, **settings.grades}
         self._flags = _Memory(flag)
         self._dates = _Memory(is_date)
+        self._districts = _Memory(lambda code: district_id(code, settings.district_rule))
         stripped = (Kind.NAME, Kind.TEXT, Kind.CODE, Kind.SEX, Kind.IDENTIFIER, Kind.DATE, Kind.STATE)
         self._texts = [(str(column.name), column.key) for column in _of(*stripped)]
         self._yes_or_no = [(str(column.name), column.key) for column in _of(Kind.FLAG)]
@@ -116,11 +116,12 @@ class StudentMapper:
         """ART's id of the row's school, or None if it is unknown."""
         return self._schools.get(school_key(row.get(_DISTRICT_COLUMN), row.get(_SCHOOL_COLUMN))) or None
 
-    def map(self, row: Mapping[str, Any], *, unlinked: bool = False) -> Mapped:
+    def map(self, row: Mapping[str, Any], *, unlinked: bool = False, school: str | None = None) -> Mapped:
         """Make a student of a row.
 
         Parameters:
             row: the texts by column; a column that is missing or None is blank.
+            school: ART's id of the row's school, if it was looked up before.
             unlinked: give an unknown school the id that its codes make, so that ART takes the student without a link.
         """
         student = self._blank.copy()
@@ -131,8 +132,8 @@ class StudentMapper:
         flags = self._flags
         for name, key in self._yes_or_no:
             student[key] = flags[get(name) or ""]
-        student["districtIdentifier"] = district_id(get(_DISTRICT_COLUMN), self._district_rule)
-        institution = self.institution(row)
+        student["districtIdentifier"] = self._districts[get(_DISTRICT_COLUMN) or ""]
+        institution = school or self.institution(row)
         known = institution is not None
         if not known and unlinked:
             institution = concatenated_id(get(_DISTRICT_COLUMN), get(_SCHOOL_COLUMN)) or None
@@ -154,7 +155,7 @@ class StudentMapper:
                     broken.append(_rule(FieldMissing, key))
             elif len(value) > longest:
                 broken.append(_rule(FieldTooLong, key))
-            elif not is_identifier(value):
+            elif not (value.isalnum() and value.isascii()):
                 broken.append(_rule(FieldNotAlphanumeric, key))
         for key, longest in self._names:
             value = student[key]

@@ -52,12 +52,14 @@ def is_latin(text: str) -> bool:
     Code points up to 255 and six more, S and Z with caron, Y with diaeresis, the right single quote; with one of those
     all other characters must be printable.
     """
-    if text.isascii():
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        pass
+    else:
         return True
     others = [character for character in text if character not in _EXTRA_CHARACTERS]
-    if any(ord(character) > 255 for character in others):
-        return False
-    return len(others) == len(text) or all(character.isprintable() for character in others)
+    return all(ord(character) <= 255 and character.isprintable() for character in others)
 
 
 def district_id(code: str | None, rule: DistrictRule = "fixed") -> str:

@@ -112,7 +112,9 @@ class Decider:
 
     def released(self, pending: Pending) -> list[Pending]:
         """A student is settled: what is to be done with the rows that waited for it."""
-        waiting = self._busy.pop((pending.partition, pending.key), [])
+        waiting = self._busy.pop((pending.partition, pending.key), None)
+        if not waiting:
+            return []
         for row in waiting:
             row.part.pending -= 1
         return list(self._decided([row for row in waiting if not row.part.cancelled]))
@@ -137,15 +139,15 @@ class Decider:
         return len(gone)
 
     def _decided(self, rows: Sequence[_Row]) -> Iterator[Pending]:
-        by_partition: dict[int, list[_Row]] = {}
-        for row in rows:
-            by_partition.setdefault(row.message.partition.number, []).append(row)
-        for number, found in by_partition.items():
-            remembered = self._state.get(number, [row.message.path for row in found])
-            for row, raw in zip(found, remembered, strict=True):
-                pending = self._one(row, number, raw)
-                if pending is not None:
-                    yield pending
+        """What is to be done about rows of one partition."""
+        if not rows:
+            return
+        number = rows[0].message.partition.number
+        remembered = self._state.get(number, [row.message.path for row in rows])
+        for row, raw in zip(rows, remembered, strict=True):
+            pending = self._one(row, number, raw)
+            if pending is not None:
+                yield pending
 
     def _one(self, row: _Row, number: int, raw: bytes | None) -> Pending | None:
         part, message, record, forced = row
@@ -174,7 +176,7 @@ class Decider:
             if found is not Verdict.SEND:
                 part.settle(record.line, *_SETTLED[found])
                 return None
-            return self._made(row, place, digest, known, replaced)
+            return self._made(row, place, digest, known, replaced, school)
         except PermanentError as error:
             return Pending(part, message, record.line, message.path, problem=error)
 
@@ -187,11 +189,17 @@ class Decider:
         return tuple(digest for _, digest in rows)
 
     def _made(
-        self, row: _Row, place: tuple[int, str], digest: bytes, known: Known | None, replaced: tuple[bytes, ...]
+        self,
+        row: _Row,
+        place: tuple[int, str],
+        digest: bytes,
+        known: Known | None,
+        replaced: tuple[bytes, ...],
+        school: str | None,
     ) -> Pending | None:
         """The student to be sent; None if it is held."""
         part, message, record, _ = row
-        mapped = self._mapper.map(self._reader.row(record), unlinked=self._policy == "unlinked")
+        mapped = self._mapper.map(self._reader.row(record), unlinked=self._policy == "unlinked", school=school)
         for problem in mapped.broken:
             raise problem
         if not mapped.known_school and self._policy != "unlinked":

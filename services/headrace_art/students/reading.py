@@ -9,7 +9,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.codec.records import Record
+from headrace.codec.avro import MalformedEvent
+from headrace.codec.records import Record, texts
 from headrace.datasets.catalogue import Dataset
 from headrace_art.mapping import StudentMapper
 from headrace_art.mapping.values import school_key
@@ -31,10 +32,11 @@ class Reader:
     def __init__(self, dataset: Dataset, mapper: StudentMapper, schools: Mapping[str, str], policy: str) -> None:
         columns = dataset.declaration.columns
         self._dataset, self._schools = dataset, schools
+        self._columns = [column.name for column in columns]
         self._names = {column.field: column.name for column in columns}
         names = [column.name for column in columns]
         first, second = names.index(DISTRICT), names.index(SCHOOL)
-        plain = all(column.type == "string" and column.empty == "keep" for column in columns)
+        self._plain = plain = all(column.type == "string" and column.empty == "keep" for column in columns)
         self._skip = first if plain and second == first + 1 else None
         self._keys: dict[bytes, str] = {}
         self._base = hashlib.blake2b(digest_size=HASH_BYTES)
@@ -42,6 +44,11 @@ class Reader:
 
     def row(self, record: Record) -> dict[str, Any]:
         """The texts by column. Raises UnknownSchema or MalformedEvent."""
+        if self._plain and record.schema == self._dataset.fingerprint:
+            values = texts(record.body)
+            if len(values) != len(self._columns):
+                raise MalformedEvent(event="record", problem=f"it has {len(values)} fields")
+            return dict(zip(self._columns, values, strict=True))
         return {self._names[name]: value for name, value in record.fields(self._dataset.readers).items()}
 
     def school(self, record: Record) -> str | None:

@@ -120,13 +120,23 @@ class Students(Stage):
         self._require_schools(batch)
         if self._in_hand >= self._limit + self._art.batch_students:
             raise ArtBusy
-        by_part: dict[tuple[int, str], list[Message]] = {}
+        by_file: dict[tuple[int, bytes], list[Message]] = {}
         for message in batch:
-            place = self._place(message)
-            if place is not None:
-                by_part.setdefault(place, []).append(message)
-        for place, messages in by_part.items():
-            self._take(place, messages)
+            value = message.value
+            if not isinstance(value, Record | EndMarker):
+                continue
+            if message.headers and _redriven(message):
+                if isinstance(value, Record):
+                    # A row that is sent back alone is a part of its own.
+                    self._take((message.partition.number, message.item), [message])
+                continue
+            place = (message.partition.number, value.file)
+            found = by_file.get(place)
+            if found is None:
+                found = by_file[place] = []
+            found.append(message)
+        for (number, file), messages in by_file.items():
+            self._take((number, item_of(file, number)), messages)
 
     def flush(self) -> None:
         """Take in results, send what has waited long enough, close what is done."""
@@ -222,18 +232,9 @@ class Students(Stage):
             if now - since < limit + 1:
                 log.warning("the schools of a job are not done, its students go on without", job=name)
 
-    def _place(self, message: Message) -> tuple[int, str] | None:
-        """Which part a message belongs to. A row that is sent back alone is one of its own."""
-        value = message.value
-        if not isinstance(value, Record | EndMarker):
-            return None
-        if _redriven(message):
-            return None if isinstance(value, EndMarker) else (message.partition.number, message.item)
-        return message.partition.number, item_of(value.file, message.partition.number)
-
     def _take(self, place: tuple[int, str], messages: Sequence[Message]) -> None:
         value = messages[0].value
-        assert isinstance(value, Record | EndMarker)  # noqa: S101 - _place has seen to it
+        assert isinstance(value, Record | EndMarker)  # noqa: S101 - `handle` has seen to it
         alone = place[1] == messages[0].item
         if alone:
             if self._context.done(messages[0]):
@@ -253,12 +254,14 @@ class Students(Stage):
                 part = open_part(self._context, messages[0])
             self._parts[place] = part
         rows: list[tuple[Message, Record]] = []
+        part.touch(messages[-1])
         for message in messages:
-            part.touch(message)
-            if isinstance(message.value, EndMarker):
-                part.mark(message.value)
-            elif isinstance(message.value, Record) and part.take(message.value.line):
-                rows.append((message, message.value))
+            record = message.value
+            if isinstance(record, Record):
+                if part.take(record.line):
+                    rows.append((message, record))
+            elif isinstance(record, EndMarker):
+                part.mark(record)
         self._do(self._decider.decide(part, rows, forced=_resent(messages[0])))
 
     def _do(self, pendings: Sequence[Pending]) -> None:
