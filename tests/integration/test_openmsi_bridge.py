@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ from tests.support.dead import headrace
 from tests.support.feeding import Feeder
 from tests.support.openmsi import TheirFile, send, their_topic
 from tests.support.processes import Service
-from tests.support.running import RunningLoop, dead_letters, header, new_cluster, running
+from tests.support.running import RunningLoop, dead_letters, header, new_cluster, receipts_on_log, running
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
@@ -136,6 +138,32 @@ def test_a_changed_file_replaces_the_old_one_even_if_it_is_shorter(
         wait_until(lambda: rebuilt(tmp_path) == as_sent([old]), within=30)
         send(feeder, topic, new)
         wait_until(lambda: rebuilt(tmp_path) == as_sent([new]), within=30)
+
+
+def test_a_file_that_lost_a_chunk_fails_and_is_rebuilt_when_it_is_sent_again(
+    cluster: Cluster, topic: Topic, feeder: Feeder, tmp_path: Path
+) -> None:
+    file = TheirFile("run.dat", random.Random(8).randbytes(20_000))
+    key, value = file.messages()[2]
+    broken = value.replace(file.content[8192:8200], b"damaged!")
+    place = AssemblerSettings(root=tmp_path, sink="tree", incomplete_after=timedelta(seconds=2))
+    with running(bridge(cluster, topic), cluster), running(Assembler(place), cluster, "tree"):
+        for number, (theirs, good) in enumerate(file.messages()):
+            feeder.raw(topic, broken if theirs == key else good, theirs, number % 3)
+        feeder.flush()
+        wait_until(lambda: failures(cluster) == ["incomplete"], within=30)
+        assert header(dead_letters(cluster)[0], "dlq-error") == "chunk-hash-wrong"
+        later = cluster.producer()
+        for number, (theirs, good) in enumerate(file.messages()):
+            at = int(time.time() * 1000) + 120_000
+            later.produce(topic.name, good, theirs, partition=number % 3, timestamp=at)
+        assert later.flush(20) == 0
+        wait_until(lambda: rebuilt(tmp_path) == as_sent([file]), within=30)
+
+
+def failures(cluster: Cluster) -> list[str | None]:
+    """Why receivers failed files."""
+    return [ack.covers[0].code for ack in receipts_on_log(cluster) if ack.covers[0].outcome == "failed"]
 
 
 def test_a_name_that_leads_out_of_the_tree_is_put_aside(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from headrace.chunks.frames import Close, Data, Open, Whole
 from headrace_files.openmsi import layout
-from headrace_files.openmsi_bridge.bridging import ChunkTooLarge, Identity, Marks, frames_of
+from headrace_files.openmsi_bridge.bridging import ChunkTooLarge, Identity, Marks, Opened, check_size, frames_of
 from tests.support.openmsi import TheirFile
 
 CONTENT = b"0123456789" * 1000
@@ -151,4 +151,23 @@ def test_a_file_of_unknown_mtime_has_that_of_its_message():
 def test_a_chunk_that_fits_no_message_is_refused():
     chunk = layout.decode(TheirFile("large.bin", b"x" * 5_000_000, chunk=8_388_608).value(1))
     with pytest.raises(ChunkTooLarge):
-        frames_of(chunk, Marks("lab"), 0, opened=False)
+        check_size(chunk)
+
+
+def test_a_file_that_is_sent_again_after_a_while_is_opened_again_and_a_repeated_chunk_is_not():
+    opened, file, minute = Opened(), b"f" * 16, 60_000
+    assert not opened.meet(file, 0)
+    opened.known(file, 7)
+    assert opened.meet(file, minute)
+    assert opened.meet(file, 2 * minute)
+    assert opened.offset(file) == 7
+    assert not opened.meet(file, 3 * minute + 1)
+    assert opened.offset(file) is None
+
+
+def test_only_so_many_open_files_are_remembered():
+    opened = Opened(most=2)
+    for file in (b"1", b"2", b"3"):
+        opened.meet(file, 0)
+    assert opened.meet(b"3", 0)
+    assert not opened.meet(b"1", 0)

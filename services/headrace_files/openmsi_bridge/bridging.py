@@ -14,6 +14,7 @@ from headrace_files.openmsi.layout import Chunk
 
 ALGORITHM = "sha512"
 FILES_REMEMBERED = 10_000
+FORGOTTEN_AFTER_MS = 60_000
 _MICROSECONDS, _NANOSECONDS = 1_000_000, 1000
 
 
@@ -54,16 +55,18 @@ class Marks:
     dataset: str | None = None
 
 
+def check_size(chunk: Chunk) -> None:
+    """See that a chunk fits a message of ours. Raises ChunkTooLarge."""
+    if len(chunk.data) + FRAME_OVERHEAD > CHUNKS.max_message_bytes:
+        raise ChunkTooLarge(size=len(chunk.data), limit=CHUNKS.max_message_bytes - FRAME_OVERHEAD)
+
+
 def frames_of(chunk: Chunk, marks: Marks, time_ms: int, *, opened: bool) -> list[Frame]:
     """The frames that a chunk becomes; the first one opens the file, unless it is `opened` already.
 
     Parameters:
         time_ms: when the message came, in milliseconds since the epoch: the mtime of a file whose sender tells none.
-
-    Raises ChunkTooLarge.
     """
-    if len(chunk.data) + FRAME_OVERHEAD > CHUNKS.max_message_bytes:
-        raise ChunkTooLarge(size=len(chunk.data), limit=CHUNKS.max_message_bytes - FRAME_OVERHEAD)
     mtime_ns = mtime_of(chunk, time_ms)
     data = memoryview(chunk.data)
     if chunk.total == 1:
@@ -95,26 +98,34 @@ def mtime_of(chunk: Chunk, time_ms: int) -> int:
 
 
 class Opened:
-    """The files that were opened from one partition lately, and the offset of their `open` frame once it is known."""
+    """The files that were opened from one partition lately, and the offset of their `open` frame once it is known.
+
+    A file whose chunks have been silent for a minute is forgotten, so that it is opened anew if it is sent again, as
+    somebody does whose file a receiver gave up. A chunk that comes twice, as retries leave it, comes sooner.
+    """
 
     def __init__(self, most: int = FILES_REMEMBERED) -> None:
-        self._files: OrderedDict[bytes, int | None] = OrderedDict()
+        self._files: OrderedDict[bytes, tuple[int, int | None]] = OrderedDict()
         self._most = most
 
-    def __contains__(self, file: bytes) -> bool:
-        return file in self._files
+    def meet(self, file: bytes, time_ms: int) -> bool:
+        """A chunk of the file came; whether the file is open already.
 
-    def add(self, file: bytes) -> None:
-        """Its `open` frame is under way."""
-        self._files[file] = None
+        Parameters:
+            time_ms: when the message came, in milliseconds since the epoch.
+        """
+        known = self._files.pop(file, None)
+        open_already = known is not None and abs(time_ms - known[0]) <= FORGOTTEN_AFTER_MS
+        self._files[file] = (time_ms, known[1] if known is not None and open_already else None)
         if len(self._files) > self._most:
             self._files.popitem(last=False)
+        return open_already
 
     def known(self, file: bytes, offset: int) -> None:
         """Its `open` frame is on the log."""
         if file in self._files:
-            self._files[file] = offset
+            self._files[file] = (self._files[file][0], offset)
 
     def offset(self, file: bytes) -> int | None:
         """Where its `open` frame is, if that is known."""
-        return self._files.get(file)
+        return self._files.get(file, (0, None))[1]

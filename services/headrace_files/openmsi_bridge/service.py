@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,7 +20,7 @@ from headrace.stage.contract import Context, Message, Partition, Stage
 from headrace.topics import Topic
 from headrace_files.openmsi.layout import Chunk, decode
 from headrace_files.openmsi.topics import foreign, see_that_it_exists
-from headrace_files.openmsi_bridge.bridging import ALGORITHM, Identity, Marks, Opened, frames_of, mtime_of
+from headrace_files.openmsi_bridge.bridging import ALGORITHM, Identity, Marks, Opened, check_size, frames_of, mtime_of
 from headrace_files.openmsi_bridge.settings import OpenmsiBridgeSettings
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class _UnderWay:
     missing: int
     first: int | None = None
     last: int = -1
-    again: int = field(default=-1)
+    again: int = -1
 
 
 class OpenmsiBridge(Stage):
@@ -71,7 +71,7 @@ class OpenmsiBridge(Stage):
         self._metrics = metrics
         self._marks = Marks(settings.source, settings.dataset)
         self._opened: dict[Partition, Opened] = {}
-        self._under_way: dict[str, _UnderWay] = {}
+        self._under_way: dict[tuple[Partition, str], _UnderWay] = {}
         self._bytes = 0
 
     def setup(self, context: Context) -> None:
@@ -93,42 +93,43 @@ class OpenmsiBridge(Stage):
 
     def flush(self) -> None:
         """Announce files whose last chunk is on the log, and hand over receipts."""
-        for item, under_way in list(self._under_way.items()):
+        for place, under_way in list(self._under_way.items()):
             if under_way.missing == 0:
-                del self._under_way[item]
+                del self._under_way[place]
                 self._bytes -= len(under_way.chunk.data)
                 self._settle(under_way)
 
     def revoked(self, partitions: Sequence[Partition], lost: bool) -> None:  # noqa: ARG002 - nothing is deleted
         """Forget what is under way: the next owner sends it again, which does no harm."""
-        for item, under_way in list(self._under_way.items()):
-            if under_way.message.partition in partitions:
-                del self._under_way[item]
+        for place, under_way in list(self._under_way.items()):
+            if place[0] in partitions:
+                del self._under_way[place]
                 self._bytes -= len(under_way.chunk.data)
         for partition in partitions:
             self._opened.pop(partition, None)
 
     def _bring_over(self, message: Message) -> None:
         chunk = decode(message.raw)
+        check_size(chunk)
         identity = Identity.of(self._marks.source, chunk)
         # From here on it has our name: sent again, it has the same one, and its receipt the same key.
         message = replace(message, key=identity.key, path=identity.key[0], item=identity.item(chunk.index))
         if self._context.done(message):
             return
-        known = self._under_way.get(message.item)
+        place = (message.partition, message.item)
+        known = self._under_way.get(place)
         if known is not None:
             # Twice on the log, close together, as a producer without idempotence leaves them.
             known.again = max(known.again, message.offset)
             return
         opened = self._opened.setdefault(message.partition, Opened())
-        frames = frames_of(chunk, self._marks, message.time, opened=identity.file in opened)
+        frames = frames_of(chunk, self._marks, message.time, opened=opened.meet(identity.file, message.time))
         under_way = _UnderWay(message, chunk, identity, missing=len(frames))
         self._context.open(message.item, message)
-        self._under_way[message.item] = under_way
+        self._under_way[place] = under_way
         self._bytes += len(chunk.data)
         for frame in frames:
             if isinstance(frame, Open):
-                opened.add(identity.file)
                 delivered = partial(self._open_delivered, under_way, opened)
             else:
                 delivered = partial(self._delivered, under_way)
