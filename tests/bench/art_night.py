@@ -170,16 +170,17 @@ class Plant:
     def wait(self, stage: str, file: FedFile, lines: int, within: float = 1200) -> dict[str, int]:
         """Wait until the receipts of a stage speak of so many lines of a file; how many by outcome."""
 
-        def there() -> bool:
-            for message in self._reader.consume(500, 0.02):
-                if message.error() is None and message.value():
-                    ack = avro.decode(message.value() or b"", UploadAck)
-                    found = self.covered.setdefault((ack.group, (ack.file or b"").hex()), {})
-                    for each in ack.covers:
-                        found[each.outcome] = found.get(each.outcome, 0) + each.count
-            return sum(self.by_outcome(stage, file).values()) >= lines
+        wait_until(lambda: sum(self.poll(stage, file).values()) >= lines, within=within, every=0)
+        return self.by_outcome(stage, file)
 
-        wait_until(there, within=within, every=0)
+    def poll(self, stage: str, file: FedFile) -> dict[str, int]:
+        """Take in the receipts that came; lines of a file by outcome so far."""
+        for message in self._reader.consume(500, 0.02):
+            if message.error() is None and message.value():
+                ack = avro.decode(message.value() or b"", UploadAck)
+                found = self.covered.setdefault((ack.group, (ack.file or b"").hex()), {})
+                for each in ack.covers:
+                    found[each.outcome] = found.get(each.outcome, 0) + each.count
         return self.by_outcome(stage, file)
 
     def by_outcome(self, stage: str, file: FedFile) -> dict[str, int]:
