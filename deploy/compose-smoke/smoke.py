@@ -11,6 +11,7 @@ Needs Python 3.11, Docker, and Compose (1.29 or today's). Exit code 0 if all of 
 from __future__ import annotations
 
 import argparse
+import http
 import json
 import os
 import shutil
@@ -19,6 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -63,6 +66,7 @@ class Stack:
         program = ["docker", "compose"] if modern else ["docker-compose"]
         self._compose = [*program, "--project-name", project, "--file", str(ROOT / "docker-compose.yml")]
         self._environment = environment
+        self.console_port = environment["CONSOLE_PORT"]
 
     def compose(self, *arguments: str, within: float = 300) -> str:
         """Run Compose; what it prints."""
@@ -136,6 +140,10 @@ def rehearse(stack: Stack) -> None:
     stack.compose("--profile", "console", "up", "--detach", within=900)
     wait_until("all containers are healthy", stack.unhealthy, 180)
     say("all containers are healthy: " + ", ".join(SERVICES))
+    with urllib.request.urlopen(f"http://127.0.0.1:{stack.console_port}/login", timeout=10) as page:
+        if page.status != http.HTTPStatus.OK:
+            raise Failed(f"the console answers {page.status}")
+    say("the console shows its page")
 
     say(f"an instrument writes {FILES} files within {SECONDS} s")
     stack.compose("--profile", "sandbox", "up", "--detach", "--no-deps", "instrument")
@@ -278,7 +286,7 @@ def main() -> int:
             raise Failed(f"the image has {size:.0f} MB; it must stay below 300")
         rehearse(stack)
         say("passed")
-    except Failed as error:
+    except (Failed, urllib.error.URLError) as error:
         say(f"FAILED: {error}")
         say(stack.compose("--profile", "console", "logs", "--tail", "30")[-8000:])
         code = 1
