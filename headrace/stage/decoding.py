@@ -41,14 +41,17 @@ class Decoder:
             name == deadletter.REDRIVE_FOR and value != self._group for name, value in headers or ()
         )
 
-    def decode(self, raw: RawMessage) -> Message:
+    def decode(self, raw: RawMessage, partition: Partition | None = None) -> Message:
         """The message with its key and value decoded.
+
+        Parameters:
+            partition: where it comes from, if that was asked before.
 
         Raises PoisonError if that cannot be done.
         """
         topic = self._topics[raw.topic()]
         value = raw.value() or b""
-        partition, offset = self.partition(raw), raw.offset()
+        partition, offset = partition or self.partition(raw), raw.offset()
         coordinates = f"{topic.name}:{partition.number}:{offset}"
         key = (coordinates,) if topic.framing == "foreign" else decode_key(raw.key())
         item = key[-1] if topic.item == "key" else coordinates

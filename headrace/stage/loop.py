@@ -190,7 +190,7 @@ class Loop:
                 if self._decoder.not_for_us(raw):
                     track.position = max(track.position, raw.offset() + 1)
                     continue
-                message = self._decoder.decode(raw)
+                message = self._decoder.decode(raw, partition)
             except PermanentError as error:
                 # What came before it is handled first: its item may be opened there, and log order is kept.
                 self._deliver(batch)

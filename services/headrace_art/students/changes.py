@@ -49,6 +49,11 @@ class Known(NamedTuple):
         return b"".join((self.hash, self.mark, order, line, *self.before))
 
 
+def unchanged(raw: bytes | None, digest: bytes, mark: bytes) -> bool:
+    """Whether the row is the last confirmed one, of an earlier file: most are, so the value is not taken apart."""
+    return raw is not None and len(raw) >= _FIXED and raw.startswith(digest) and raw[HASH_BYTES:_MARK_END] != mark
+
+
 class Verdict(Enum):
     """What is to be done with a row."""
 

@@ -17,7 +17,7 @@ from headrace.state.keyed import KeyedState
 from headrace_art.accounting import FilePart
 from headrace_art.client import ArtSettings
 from headrace_art.mapping import StudentMapper
-from headrace_art.students.changes import MARK_BYTES, Known, Verdict, confirmed, verdict
+from headrace_art.students.changes import MARK_BYTES, Known, Verdict, confirmed, unchanged, verdict
 from headrace_art.students.reading import Reader
 from headrace_art.students.settings import StudentsSettings
 
@@ -160,8 +160,13 @@ class Decider:
         try:
             school = self._reader.school(record)
             digest = self._reader.digest(record, school)
-            known = Known.of(raw)
             mark = record.file[:MARK_BYTES]
+            if not forced and unchanged(raw, digest, mark):
+                if self._suspended:
+                    self._replaced(part, message.path)
+                part.settle(record.line, "unchanged")
+                return None
+            known = Known.of(raw)
             if part.name is not None and known is not None and message.order < known.order and digest != known.hash:
                 # It was sent back from long ago, and a later dump has been there since.
                 part.settle(record.line, "unchanged", SUPERSEDED)
