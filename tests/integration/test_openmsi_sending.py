@@ -10,6 +10,8 @@ import msgpack
 import pytest
 
 from headrace.broker import EmbeddedBroker
+from headrace.codec import avro
+from headrace.events import FileEvent
 from headrace.kafka.admin import create_missing
 from headrace.kafka.clients import Cluster
 from headrace.kafka.reading import read_now
@@ -21,6 +23,7 @@ from headrace_files.openmsi_bridge.service import OpenmsiBridge
 from headrace_files.openmsi_bridge.settings import OpenmsiBridgeSettings
 from tests.support.dead import headrace
 from tests.support.openmsi import their_topic
+from tests.support.processes import Service
 from tests.support.running import new_cluster, running
 from tests.support.waiting import wait_until
 
@@ -101,6 +104,42 @@ def test_what_makes_no_sense_is_refused(cluster: Cluster, tmp_path: Path, option
     assert words in output
 
 
+@pytest.mark.parametrize("point", ["openmsi_sender.between-chunks:20", "openmsi_sender.after-chunks-before-record:3"])
+def test_a_watcher_that_is_killed_sends_everything_when_it_is_back(
+    cluster: Cluster, topic: Topic, tmp_path: Path, point: str
+) -> None:
+    choose, root, tree = random.Random(9), tmp_path / "root", tmp_path / "tree"
+    root.mkdir()
+    for number in range(10):
+        (root / f"file-{number}").write_bytes(choose.randbytes(1 + 5000 * number))
+    environment = {
+        "HEADRACE_KAFKA__BOOTSTRAP": cluster.bootstrap,
+        "HEADRACE_KAFKA__PREFIX": cluster.settings.prefix,
+        "HEADRACE_DIRECTORY_SOURCE__SETTLE": "0s",
+    }
+    command = ["watch", root, "--source", "lab", "--format", "openmsi", "--topic", topic.name, "--chunk_size", "4096"]
+    watcher = Service("watch", tmp_path, [*command, "--metrics-port", "0"], environment)
+    bridge = OpenmsiBridge(OpenmsiBridgeSettings(topic=topic.name), cluster)
+    with running(bridge, cluster), running(Assembler(AssemblerSettings(root=tree, sink="tree")), cluster, "tree"):
+        watcher.start(point)
+        watcher.await_point()
+        watcher.kill()
+        watcher.start()
+        wait_until(lambda: content(tree) == content(root), within=30)
+        wait_until(lambda: len({event.path for event in recorded(cluster)}) == 10, within=20)
+        watcher.stop()
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """The files of a folder."""
+    return {path.name: path.read_bytes() for path in folder.glob("file-*")}
+
+
+def recorded(cluster: Cluster) -> list[FileEvent]:
+    """What is remembered as sent."""
+    return [avro.decode(message.value() or b"", FileEvent) for batch in read_now(cluster, SENT) for message in batch]
+
+
 def test_a_watched_folder_goes_there_and_comes_back_and_nothing_is_sent_twice(
     cluster: Cluster, topic: Topic, tmp_path: Path
 ) -> None:
@@ -113,17 +152,11 @@ def test_a_watched_folder_goes_there_and_comes_back_and_nothing_is_sent_twice(
     bridge = OpenmsiBridge(OpenmsiBridgeSettings(topic=topic.name), cluster)
     with running(bridge, cluster), running(Assembler(AssemblerSettings(root=tree, sink="tree")), cluster, "tree"):
         assert headrace(cluster, "watch", root, *options)[0] == 0
-        wait_until(
-            lambda: (
-                {path.name: path.read_bytes() for path in tree.glob("file-*")}
-                == {path.name: path.read_bytes() for path in root.iterdir()}
-            ),
-            within=30,
-        )
+        wait_until(lambda: content(tree) == content(root), within=30)
     first = len(messages(cluster, topic))
     (root / "file-3").write_bytes(b"changed")
     code, output = headrace(cluster, "watch", root, *options)
     assert code == 0
     assert "1 files sent" in output
     assert len(messages(cluster, topic)) == first + 1
-    assert len([message for batch in read_now(cluster, SENT) for message in batch]) == 21
+    assert len(recorded(cluster)) == 21

@@ -29,6 +29,7 @@ from headrace.errors import HeadraceError
 from headrace.events import FileEvent
 from headrace.kafka.clients import Cluster
 from headrace.keys import encode_key, partition_of
+from headrace.stage import kill
 from headrace_files.openmsi import layout
 from headrace_files.openmsi.layout import Chunk
 from headrace_files.openmsi.topics import SENT, foreign, see_that_it_exists
@@ -215,6 +216,7 @@ class OpenmsiSender:
                 return
             mtime = snapshot.mtime_ns / 1e9
             self._produce(passage, Chunk(job.path, passage.hash, offset, number, len(pieces), data, mtime))
+            kill.point("openmsi_sender.between-chunks")
 
     def _hash(self, handle: int, view: memoryview) -> bytes:
         digest = hashlib.sha512(usedforsecurity=False)
@@ -274,6 +276,7 @@ class OpenmsiSender:
 
     def _record(self, passage: Passage) -> None:
         """All chunks are on the log: remember it, so that no later run sends the version again."""
+        kill.point("openmsi_sender.after-chunks-before-record")
         job, snapshot, source = passage.job, passage.snapshot, self.options.source
         path_id = keys.path_id(source, job.path)
         partition = partition_of(path_id.hex(), self._sent_partitions)
