@@ -39,6 +39,8 @@ WATCH_RESUMED_SECONDS = 30.0
 # Pausing a partition throws away what was fetched of it, so short waits hold messages in memory instead, up to this.
 LONGEST_UNPAUSED_WAIT = 0.5
 HELD_UNPAUSED_BYTES = 8 * 1024 * 1024
+# What a decoded message takes beside its bytes: that is most of it, where messages are small.
+HELD_MESSAGE_BYTES = 1024
 
 
 class Unexpected(PermanentError):
@@ -202,7 +204,7 @@ class Loop:
             held = self._held.get(partition)
             if held is not None:
                 held.messages.append(message)
-                held.size += len(raw)
+                held.size += len(raw) + HELD_MESSAGE_BYTES
                 if held.size > HELD_UNPAUSED_BYTES:
                     self._stop_fetching(partition, held)
             else:
@@ -247,7 +249,8 @@ class Loop:
         except FatalError:
             raise
         except (TransientError, PermanentError) as error:
-            failure = error
+            # Its traceback would hold this frame, which holds it, and with both the batch.
+            failure = error.with_traceback(None)
         except Exception as error:
             # A bug must not stop the partition.
             log.error("stage failed unexpectedly", stage=self._stage.name, error=type(error).__name__, exc_info=True)
@@ -265,7 +268,8 @@ class Loop:
     def _hold(self, batch: Sequence[Message], error: TransientError, attempt: int) -> None:
         partition = batch[0].partition
         seconds = delay(error, attempt)
-        held = _Held(time.monotonic() + seconds, attempt, deque(batch), sum(len(message.raw) for message in batch))
+        size = sum(len(message.raw) for message in batch) + len(batch) * HELD_MESSAGE_BYTES
+        held = _Held(time.monotonic() + seconds, attempt, deque(batch), size)
         self._held[partition] = held
         if seconds > LONGEST_UNPAUSED_WAIT:
             self._stop_fetching(partition, held)

@@ -30,6 +30,17 @@ log = structlog.get_logger(__name__)
 OLDEST_CACHE_SECONDS = 24 * 3600.0
 WRITE_EVERY = 5_000
 RETRY_SECONDS = 1.0
+READ_AT_ONCE = 2
+"""Partitions whose state is read at the same time."""
+
+# State is many small messages, which take several times their size in the client's queue.
+_READING = {
+    "enable.partition.eof": True,
+    "isolation.level": "read_uncommitted",
+    "fetch.message.max.bytes": 256 * 1024,
+    "queued.min.messages": 10_000,
+    "queued.max.messages.kbytes": 1024,
+}
 
 
 class StateNotReady(TransientError):
@@ -75,6 +86,7 @@ class KeyedState:
         self._topic = topic
         self._folder = folder
         self._parts: dict[int, _Part] = {}
+        self._turn = threading.BoundedSemaphore(READ_AT_ONCE)
 
     def setup(self, context: Context) -> None:
         """Keep the context that changes are sent through."""
@@ -163,7 +175,8 @@ class KeyedState:
     def _catch_up(self, number: int, part: _Part) -> None:
         while not part.gone.is_set():
             try:
-                self._read(number, part)
+                with self._turn:
+                    self._read(number, part)
             except (TransientError, confluent_kafka.KafkaException) as error:
                 log.warning("state is not read yet, trying again", partition=number, problem=str(error))
                 part.gone.wait(RETRY_SECONDS)
@@ -186,13 +199,17 @@ class KeyedState:
         start = known.offset if known is not None else 0
         part.reaches = start
         count = 0
-        for batch in read_now(self._cluster, self._topic, starts={number: start}):
-            if part.gone.is_set():
-                return
-            changes = [(message.key() or b"", message.value()) for message in batch]
-            part.reaches = batch[-1].offset() + 1
-            part.store.write(changes, part.topic_id, part.reaches)
-            count += len(changes)
+        reader = self._cluster.consumer(None, _READING)
+        try:
+            for batch in read_now(self._cluster, self._topic, starts={number: start}, consumer=reader):
+                if part.gone.is_set():
+                    return
+                changes = [(message.key() or b"", message.value()) for message in batch]
+                part.reaches = batch[-1].offset() + 1
+                part.store.write(changes, part.topic_id, part.reaches)
+                count += len(changes)
+        finally:
+            reader.close()
         if count:
             log.info("state read", partition=number, messages=count)
         part.ready.set()

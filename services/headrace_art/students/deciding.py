@@ -214,7 +214,8 @@ class Decider:
             return None
         self.unknown_grades += mapped.unknown_grade is not None
         self._busy[place] = []
+        # A copy: the encoder's own buffer was cut to size in place, with a hole of kilobytes behind each student.
         return Pending(
             part, message, record.line, message.path, digest, known, replaced, mapped.student["ssid"],
-            orjson.dumps(mapped.student),
+            memoryview(orjson.dumps(mapped.student)).tobytes(),
         )  # fmt: skip
