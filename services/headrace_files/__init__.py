@@ -26,8 +26,8 @@ family = Family(
             factory="headrace_files.sftp_source.service:service",
             check="headrace_files.checks:sftp_source",
             metrics="headrace_files.sftp_source.reporting:METRICS",
-            reads=("upload-acks",),
             send_once="headrace_files.sftp_source.once:send_once",
+            reads=("upload-acks",),
             writes=("chunks", "files"),
         ),
         StageEntry(
@@ -98,5 +98,6 @@ family = Family(
         CommandEntry(
             "instrument", "headrace_files.demo.instrument:instrument", "Fill a folder, as an instrument does."
         ),
+        CommandEntry("sftp", "headrace_files.sandbox.sftp.command:sftp", "Run an sFTP server on a folder."),
     ),
 )

@@ -16,12 +16,13 @@ import pytest
 
 from headrace.broker import EmbeddedBroker, free_port
 from headrace.kafka.clients import Cluster
+from headrace_files.sandbox.sftp.openssh import find_sshd
 from headrace_files.sftp_source.fetching import SYNC_EVERY
 from tests.support import oracle
 from tests.support.dead import headrace
 from tests.support.processes import Service
 from tests.support.running import new_cluster
-from tests.support.sftp import KINDS, Faults, FaultySftp, OpenSsh, fingerprint, have_sshd, make_key
+from tests.support.sftp import KINDS, FaultySftp, OpenSsh, fingerprint, make_key
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
@@ -36,7 +37,7 @@ def cluster(broker: EmbeddedBroker, prefix: str) -> Cluster:
 
 @pytest.fixture(scope="module")
 def openssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenSsh]:
-    if not have_sshd():
+    if find_sshd() is None:
         pytest.skip("OpenSSH's server is not on this machine: apt-get install openssh-server")
     server = OpenSsh(tmp_path_factory.mktemp("openssh"), free_port())
     yield server
@@ -198,18 +199,18 @@ def test_a19_a_wrong_host_key_is_refused_by_name_before_the_password_is_said(
     assert code == 2
     assert server.fingerprint in output
     assert wrong in output
-    assert server.logins == []
+    assert server.logins() == 0
     assert fetching.versions() == 0
 
 
 def test_a_wrong_password_is_said_once_and_never_shown(fetching: Fetching, server: FaultySftp) -> None:
     put(server, "file", b"content")
-    server.password = "another"
+    server.sandbox.password = "another"
     code, output = fetching.text("file")
     assert code == 2
     assert "does not let the user loader in with its password" in output
-    assert "correct horse" not in output
-    assert len(server.logins) == 1
+    assert server.password not in output
+    assert server.logins() == 1
 
 
 # --- what is fetched, and what it is called ---
@@ -275,14 +276,14 @@ def test_again_and_again_until_it_is_stopped(fetching: Fetching, server: FaultyS
 def test_a_connection_that_is_cut_goes_on_where_it_was(fetching: Fetching, server: FaultySftp) -> None:
     data = content(20 * MEGABYTE)
     put(server, "large", data)
-    server.faults = Faults(cut_at=15 * MEGABYTE, cuts=1)
+    server.behave(cut_at=15 * MEGABYTE, cuts=1)
     code, events = fetching.run("large")
     assert code == 0
     (resumed,) = [event for event in events if event["event"] == "resumed"]
     assert resumed["at"] >= 10 * MEGABYTE
     assert fetching.sent() == {b"large": data}
     assert server.bytes < 1.5 * len(data)
-    assert server.most_outstanding <= 16
+    assert server.sandbox.counters.get("most outstanding reads") <= 16
 
 
 def test_a_process_that_is_killed_half_way_goes_on_after_what_is_surely_on_disk(
@@ -291,9 +292,7 @@ def test_a_process_that_is_killed_half_way_goes_on_after_what_is_surely_on_disk(
     data = content(SYNC_EVERY + 20 * MEGABYTE)
     put(server, "large", data)
     halfway = threading.Event()
-    server.faults.on_read = lambda offset: (
-        halfway.set() if SYNC_EVERY + 8 * MEGABYTE < offset < len(data) - MEGABYTE else None
-    )
+    server.watch(lambda offset: halfway.set() if SYNC_EVERY + 8 * MEGABYTE < offset < len(data) - MEGABYTE else None)
     environment = {
         **fetching.environment,
         "HEADRACE_KAFKA__BOOTSTRAP": fetching.cluster.bootstrap,
@@ -338,10 +337,10 @@ def test_a_file_that_is_replaced_between_two_attempts_is_never_spliced(
 ) -> None:
     old, new = content(8 * MEGABYTE, 1), content(8 * MEGABYTE, 2)
     put(server, "file", old)
-    server.faults = Faults(cut_at=5 * MEGABYTE, cuts=10)
+    server.behave(cut_at=5 * MEGABYTE, cuts=10)
     assert fetching.run("file")[0] == 1
     assert fetching.leftovers()
-    server.faults = Faults()
+    server.behave()
     put(server, "file", new[:-1] if what == "size" else new, mtime=1_700_000_000 + (what == "time"))
     code, events = fetching.run("file")
     assert code == 0
@@ -357,10 +356,10 @@ def test_a_file_that_changes_while_it_is_read_is_fetched_anew(fetching: Fetching
 
     def replace(offset: int) -> None:
         if 5 * MEGABYTE < offset < 6 * MEGABYTE:
-            server.faults.on_read = lambda _offset: None
+            server.watch(None)
             put(server, "file", new, mtime=1_700_000_500)
 
-    server.faults.on_read = replace
+    server.watch(replace)
     code, events = fetching.run("file")
     assert code == 0
     assert "remote-changed" in [event.get("code") for event in events]
@@ -399,13 +398,13 @@ def test_what_lies_in_the_folder_already_is_never_taken_for_the_file(
     # Rows 4 to 6 and 9 of the reference, 1.6.
     data = content(3 * MEGABYTE)
     put(server, "file", data)
-    server.faults = Faults(cut_at=2 * MEGABYTE, cuts=99)
+    server.behave(cut_at=2 * MEGABYTE, cuts=99)
     assert fetching.run("file")[0] == 1
     (part,) = (fetching.state / "sftp" / "test").glob("*.part")
     record = part.with_suffix(".json")
     part.write_bytes(planted)
     record.write_text(json.dumps(json.loads(record.read_text()) | {"done": len(planted)}))
-    server.faults = Faults()
+    server.behave()
     code, events = fetching.run("file")
     assert code == 0
     assert not [event for event in events if event["event"] == "resumed"]
@@ -418,25 +417,25 @@ def test_what_lies_in_the_folder_already_is_never_taken_for_the_file(
 @pytest.mark.parametrize(
     "faults",
     [
-        Faults(most_at_once=7_000),
-        Faults(most_at_once=100_000, pause=0.001),
-        Faults(most_outstanding=16),
+        {"most_at_once": 7_000},
+        {"most_at_once": 100_000, "pause_ms": 1},
+        {"most_outstanding": 16},
     ],
     ids=["short reads", "shorter than asked", "few outstanding"],
 )
 def test_a_server_with_narrow_limits_gives_the_same_bytes(
-    fetching: Fetching, server: FaultySftp, faults: Faults
+    fetching: Fetching, server: FaultySftp, faults: dict[str, Any]
 ) -> None:
     data = content(5 * MEGABYTE)
     put(server, "file", data)
-    server.faults = faults
+    server.behave(**faults)
     assert fetching.run("file")[0] == 0
     assert fetching.sent() == {b"file": data}
 
 
 def test_a_size_that_is_larger_than_the_data_is_no_file_with_a_hole(fetching: Fetching, server: FaultySftp) -> None:
     put(server, "file", content(MEGABYTE))
-    server.faults = Faults(more_than_there=1000)
+    server.behave(larger_by=1000)
     code, events = fetching.run("file")
     assert code == 1
     assert events[-2]["code"] == "remote-changed"
@@ -448,7 +447,7 @@ def test_a_server_that_is_not_there_or_always_hangs_up_ends_with_1_after_a_few_t
     fetching: Fetching, server: FaultySftp
 ) -> None:
     put(server, "file", content(MEGABYTE))
-    server.faults = Faults(cut_at=0, cuts=99)
+    server.behave(cut_at=0, cuts=99)
     code, events = fetching.run("file")
     assert (code, events[-2]["code"], events[-2]["tries"]) == (1, "connection-lost", 2)
     code, output = fetching.text("file", "--port", str(free_port()))

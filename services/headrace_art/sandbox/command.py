@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 import ssl
-import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
-from pydantic import ValidationError
 
 from headrace.config.validation import validate
-from headrace.errors import ConfigError
 from headrace.sandbox.clock import RunningClock, SteppedClock
-from headrace.sandbox.faults import Fault
-from headrace_art.sandbox.server import ArtSandbox, serve_until
+from headrace.sandbox.options import pairs, read_file, serve
+from headrace_art.sandbox.server import ArtSandbox
 from headrace_art.sandbox.settings import ArtSandboxSettings
 
 _UNLIMITED: dict[str, Any] = {
@@ -28,12 +23,6 @@ _UNLIMITED: dict[str, Any] = {
     "publish_us": 0,
     "entity_cache_lag_s": 0,
 }
-
-
-class SandboxFileWrong(ConfigError):
-    """The file {path} for the stand-in cannot be used: {problem}."""
-
-    code = "sandbox-file-wrong"
 
 
 def art(
@@ -63,62 +52,35 @@ def art(
 
     It keeps students and entities in memory and forgets them when it ends. Stop it with Ctrl-C or SIGTERM.
     """
-    values, faults = _read(file) if file else ({}, [])
-    values = {"nodes": nodes, **(_UNLIMITED if unlimited else {}), **values, **_pairs(settings or [])}
+    values, faults = read_file(file)
+    values = {"nodes": nodes, **(_UNLIMITED if unlimited else {}), **values, **pairs(settings)}
     tls = None
     if certificate is not None:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(certificate, key)
     origins = dict.fromkeys(values, "the command line or the file")
-    sandbox = ArtSandbox(
-        validate(ArtSandboxSettings, values, origins, "sandbox"),
-        SteppedClock() if stepped else RunningClock(speed),
-        host=host,
-        port=port,
-        auth_port=port + 1 if port else 0,
-        control_port=(port + 2 if port else 0) if control_port is None else control_port,
-        node_ports=node_ports,
-        tls=tls,
-        faults=faults,
-    )
-    asyncio.run(_serve(sandbox))
+    checked = validate(ArtSandboxSettings, values, origins, "sandbox")
+
+    def make() -> ArtSandbox:
+        return ArtSandbox(
+            checked,
+            SteppedClock() if stepped else RunningClock(speed),
+            host=host,
+            port=port,
+            auth_port=port + 1 if port else 0,
+            control_port=(port + 2 if port else 0) if control_port is None else control_port,
+            node_ports=node_ports,
+            tls=tls,
+            faults=faults,
+        )
+
+    serve(make, _urls)
 
 
-async def _serve(sandbox: ArtSandbox) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    serving = asyncio.create_task(serve_until(sandbox, stop))
-    while not sandbox.control.listening and not serving.done():
-        await asyncio.sleep(0.01)
-    if not serving.done():
-        urls = {
-            "rest_url": sandbox.rest_url,
-            "token_url": sandbox.token_url,
-            "control_url": sandbox.control.url,
-            **{each.name.replace(" ", "_"): each.url for each in sandbox.node_listeners},
-        }
-        typer.echo(orjson.dumps(urls).decode())
-    await serving
-
-
-def _read(path: Path) -> tuple[dict[str, Any], list[Fault]]:
-    try:
-        found = tomllib.loads(path.read_text("utf-8"))
-        return found, [Fault.model_validate(rule) for rule in found.pop("faults", [])]
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
-        raise SandboxFileWrong(path=path, problem=error) from error
-
-
-def _pairs(given: list[str]) -> dict[str, Any]:
-    pairs = {}
-    for each in given:
-        name, found, text = each.partition("=")
-        if not found:
-            raise typer.BadParameter(f"{each!r} is not NAME=VALUE", param_hint="--set")
-        try:
-            pairs[name] = orjson.loads(text)
-        except orjson.JSONDecodeError:
-            pairs[name] = text
-    return pairs
+def _urls(sandbox: ArtSandbox) -> Mapping[str, str]:
+    return {
+        "rest_url": sandbox.rest_url,
+        "token_url": sandbox.token_url,
+        "control_url": sandbox.control.url,
+        **{each.name.replace(" ", "_"): each.url for each in sandbox.node_listeners},
+    }

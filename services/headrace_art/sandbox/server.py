@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
@@ -317,9 +316,3 @@ class ArtSandbox:
     async def _give_accommodations(self, given: Mapping[str, Any]) -> None:
         for ssid in given["ssids"]:
             self.world.students.accommodations.add((self.world.settings.state, ssid))
-
-
-async def serve_until(sandbox: ArtSandbox, stop: asyncio.Event) -> None:
-    """Serve until told to stop."""
-    async with sandbox:
-        await stop.wait()

@@ -132,6 +132,9 @@ def _log_in(transport: paramiko.Transport, settings: SftpSourceSettings, key: pa
         problem = f"it wants {', '.join(error.allowed_types)}"
         raise LoginRefused(host=settings.host, user=settings.user, what=what, problem=problem) from error
     except paramiko.AuthenticationException as error:
+        if not transport.is_active():
+            # paramiko calls a link that is cut while it logs in a refusal, too; that one is worth another try.
+            raise ConnectionLost(host=settings.host, problem="it hung up during the login") from error
         raise LoginRefused(host=settings.host, user=settings.user, what=what, problem="refused") from error
     if left:
         problem = f"it also wants {', '.join(left)}"
