@@ -84,8 +84,8 @@ class Selection:
             return dataset.in_dialect(self.encoding, self.delimiter)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            problem = str(first["msg"]).removeprefix("Value error, ")
-            raise UnusableSelection(name=".".join(map(str, first["loc"])), problem=problem) from error
+            # Its own words would quote what the sender said.
+            raise UnusableSelection(name=".".join(map(str, first["loc"])), problem="no dataset can have it") from error
 
     def rows(self, rows: Iterable[Either]) -> Iterator[Either]:
         """Those of the rows that are read."""

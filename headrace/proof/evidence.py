@@ -12,7 +12,8 @@ from collections.abc import Mapping
 import msgspec
 
 from headrace.deadletters.decisions import Decision
-from headrace.events import Covers, FileEvent, FileState, Outcome, UploadAck
+from headrace.events import FileEvent, FileState, Outcome, UploadAck
+from headrace.receipts import worst
 
 FILE_ID_BYTES = 16
 DEAD_MESSAGE = "dead:"
@@ -20,8 +21,6 @@ DEAD_MESSAGE = "dead:"
 
 # A delivered receipt of an item wins over every other, whenever it came (design section 1, rule 4).
 _OUTCOME_RANK: Mapping[Outcome, int] = {"delivered": 2, "unchanged": 1, "dead_lettered": 0, "held": 0, "failed": 0}
-# A receipt that covers parts of an item with different outcomes is as good as its worst part.
-_WORST_FIRST: tuple[Outcome, ...] = ("failed", "dead_lettered", "held", "delivered", "unchanged")
 
 
 class Sent(msgspec.Struct, frozen=True, gc=False):
@@ -115,11 +114,12 @@ class Evidence:
         file = _file_of_item(ack.item)
         if file is None or not ack.covers:
             return
-        worst = ack.covers[0] if len(ack.covers) == 1 else min(ack.covers, key=_badness)
+        # Called for millions, nearly all of which have one part.
+        found = ack.covers[0] if len(ack.covers) == 1 else worst(ack.covers)
         sent = self.versions.get(file)
         received = Received(
-            outcome=worst.outcome,
-            code=sys.intern(worst.code) if worst.code else None,
+            outcome=found.outcome,
+            code=sys.intern(found.code) if found.code else None,
             where=ack.where,
             alg=sys.intern(ack.alg) if ack.alg else None,
             # Nearly always the same bytes: one copy is enough.
@@ -178,10 +178,6 @@ def _file_of_item(item: str) -> bytes | None:
         return bytes.fromhex(item)
     except ValueError:
         return None
-
-
-def _badness(covers: Covers) -> tuple[int, str]:
-    return _WORST_FIRST.index(covers.outcome), covers.code or ""
 
 
 def _weight(received: Received) -> tuple[object, ...]:

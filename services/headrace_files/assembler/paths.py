@@ -1,6 +1,7 @@
 """Which place under the root a name from the network means, if any.
 
-Pure: what the file system itself says (links, folders in the way) is `tree`'s business.
+Pure: what the file system itself says (links, folders in the way) is `tree`'s business. What is refused is not named:
+a path may be personal, and the words of these errors go into headers of dead letters.
 Source: design section 1 rule 7; the device names are those of Microsoft's "Naming Files, Paths, and Namespaces".
 """
 
@@ -18,28 +19,21 @@ _DRIVE = re.compile(rb"^[A-Za-z]:")
 
 
 class UnsafePath(PermanentError):
-    """The path {path} would leave the folder it belongs in: {problem}. Files are only written inside it."""
+    """The file's path would leave the folder it belongs in: {problem}. Files are only written inside it."""
 
     code = "unsafe-path"
 
 
 class DeviceName(PermanentError):
-    """The path {path} contains a name that means a device on Windows. Allow it with `device_names = "allow"`."""
+    """The file's path contains a name that means a device on Windows. Allow it with `device_names = "allow"`."""
 
     code = "device-name"
 
 
 class NameTooLong(PermanentError):
-    """The path {path} is too long for this file system: {problem}."""
+    """The file's path is too long for this file system: {problem}."""
 
     code = "name-too-long"
-
-
-def shown(path: bytes) -> str:
-    """A path for messages: short, one line, and printable."""
-    text = path.decode("utf-8", "backslashreplace")
-    printable = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-    return printable if len(printable) <= 120 else printable[:117] + "..."
 
 
 def parts(path: bytes, *, longest_name: int = 255, allow_devices: bool = False) -> tuple[bytes, ...]:
@@ -53,20 +47,20 @@ def parts(path: bytes, *, longest_name: int = 255, allow_devices: bool = False) 
     """
     found = tuple(path.split(b"/"))
     if path.startswith(b"/"):
-        raise UnsafePath(path=shown(path), problem="it is absolute")
+        raise UnsafePath(problem="it is absolute")
     if b"\0" in path:
-        raise UnsafePath(path=shown(path), problem="it contains a NUL byte")
+        raise UnsafePath(problem="it contains a NUL byte")
     if any(part in (b"", b".", b"..") for part in found):
-        raise UnsafePath(path=shown(path), problem='it contains an empty name, "." or ".."')
+        raise UnsafePath(problem='it contains an empty name, "." or ".."')
     if _DRIVE.match(found[0]):
-        raise UnsafePath(path=shown(path), problem="it begins with a drive letter")
+        raise UnsafePath(problem="it begins with a drive letter")
     if found[0] == WORK_FOLDER:
-        raise UnsafePath(path=shown(path), problem="that folder is Headrace's own")
+        raise UnsafePath(problem="that folder is Headrace's own")
     if len(path) > LONGEST_PATH:
-        raise NameTooLong(path=shown(path), problem=f"{len(path)} bytes, at most {LONGEST_PATH} are taken")
+        raise NameTooLong(problem=f"{len(path)} bytes, at most {LONGEST_PATH} are taken")
     longest = max(len(part) for part in found)
     if longest > longest_name:
-        raise NameTooLong(path=shown(path), problem=f"a name of {longest} bytes, at most {longest_name} are taken")
+        raise NameTooLong(problem=f"a name of {longest} bytes, at most {longest_name} are taken")
     if not allow_devices and any(_DEVICE.match(part.rstrip(b" .")) for part in found):
-        raise DeviceName(path=shown(path))
+        raise DeviceName
     return found

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from headrace.errors import ConfigError, FatalError, HeadraceError, RefusedError, TransientError
-from headrace_files.assembler.paths import WORK_FOLDER, NameTooLong, UnsafePath, shown
+from headrace_files.assembler.paths import WORK_FOLDER, NameTooLong, UnsafePath
 
 # Up to this many files, one fsync each is cheaper than syncing the whole file system.
 FEW = 4
@@ -46,7 +46,7 @@ class PartialVanished(FatalError):
 
 
 class InTheWay(RefusedError):
-    """Something that is there already is in the way of {path} in {destination}: {problem}."""
+    """Something that is there already is in the way of the file in {destination}: {problem}."""
 
     code = "in-the-way"
 
@@ -164,9 +164,9 @@ class Tree:
                 # The folder was deleted under us: it is made again, once.
                 self._forget(name[:-1])
             except IsADirectoryError as error:
-                raise self._in_the_way(name, "a folder has that name") from error
+                raise self._in_the_way("a folder has that name") from error
             except OSError as error:
-                raise self._naming_failure(error, name) from error
+                raise self._naming_failure(error) from error
             else:
                 return
         raise PartialVanished(item=item, root=os.fsdecode(self.root))
@@ -214,7 +214,7 @@ class Tree:
                     inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=handle)
                 except OSError as error:
                     if error.errno not in (errno.ENOTDIR, errno.ELOOP):
-                        raise self._naming_failure(error, name) from error
+                        raise self._naming_failure(error) from error
                     inner = self._through_link(name[: depth + 1], error)
                 os.close(handle)
                 handle = inner
@@ -227,21 +227,21 @@ class Tree:
         """A link that stays inside the root may be followed; one that leaves it, and a file, may not."""
         place = self.location(name)
         if not Path(os.fsdecode(place)).is_symlink():
-            raise self._in_the_way(name, "a file has the name of one of its folders") from error
+            raise self._in_the_way("a file has the name of one of its folders") from error
         target = os.path.realpath(place)
         if target != self.root and not target.startswith(self.root.rstrip(b"/") + b"/"):
-            raise UnsafePath(path=shown(b"/".join(name)), problem="a symbolic link leads out of it") from error
+            raise UnsafePath(problem="a symbolic link leads out of it") from error
         try:
             return os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as failure:
-            raise self._in_the_way(name, "a symbolic link leads nowhere") from failure
+            raise self._in_the_way("a symbolic link leads nowhere") from failure
 
-    def _in_the_way(self, name: tuple[bytes, ...], problem: str) -> InTheWay:
-        return InTheWay(path=shown(b"/".join(name)), destination=os.fsdecode(self.root), problem=problem)
+    def _in_the_way(self, problem: str) -> InTheWay:
+        return InTheWay(destination=os.fsdecode(self.root), problem=problem)
 
-    def _naming_failure(self, error: OSError, name: tuple[bytes, ...]) -> HeadraceError:
+    def _naming_failure(self, error: OSError) -> HeadraceError:
         if error.errno == errno.ENAMETOOLONG:
-            return NameTooLong(path=shown(b"/".join(name)), problem="the file system refuses it")
+            return NameTooLong(problem="the file system refuses it")
         if error.errno in _TRY_AGAIN or error.errno is None:
             return self.failure(error)
-        return self._in_the_way(name, error.strerror or "unknown error")
+        return self._in_the_way(error.strerror or "unknown error")

@@ -44,7 +44,7 @@ log = structlog.get_logger(__name__)
 
 
 class UndeclaredDataset(PermanentError):
-    """The file names the dataset {dataset!r}, which is not declared here. Declare it, then replay the file."""
+    """The file names a dataset that is not declared here. See which (`headrace dlq show`), declare it, then replay."""
 
     code = "undeclared-dataset"
 
@@ -189,7 +189,7 @@ class CsvFanout(Stage):
         try:
             return self._datasets.named(name)
         except UnknownDataset as error:
-            raise UndeclaredDataset(dataset=name[:100]) from error
+            raise UndeclaredDataset from error
 
     def _progress(self, arriving: Arriving) -> None:
         if arriving.complete:

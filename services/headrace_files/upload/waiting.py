@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
-from headrace.events import FileEvent, Outcome, UploadAck
+from headrace.events import Covers, FileEvent, Outcome, UploadAck
 from headrace.kafka.clients import Cluster
 from headrace.keys import Key
+from headrace.receipts import worst
 from headrace_files.sending.receipts import ReceiptFollower, ends
 
 ASSEMBLER = "assembler"
@@ -43,15 +44,10 @@ class Receipt:
         return self.file == event.file.hex() and self.partition == event.partition and self.last >= (event.first or 0)
 
 
-_BAD_FIRST: tuple[Outcome, ...] = ("failed", "dead_lettered", "held", "delivered", "unchanged")
-
-
 def receipt_of(key: Key, ack: UploadAck) -> Receipt:
     """The receipt with this key (path id, group, file id)."""
-    worst = min(ack.covers, key=lambda cover: _BAD_FIRST.index(cover.outcome), default=None)
-    outcome: Outcome = "delivered" if worst is None else worst.outcome
-    code = None if worst is None else worst.code
-    return Receipt(key[0], key[2], key[1], ack.partition, ack.last, outcome, code, ack.where)
+    found = worst(ack.covers) if ack.covers else Covers(outcome="delivered")
+    return Receipt(key[0], key[2], key[1], ack.partition, ack.last, found.outcome, found.code, ack.where)
 
 
 def exit_code(outcomes: Iterable[Outcome | None], *, unsent: bool) -> Exit:
