@@ -33,11 +33,11 @@ def show(
     A service is shown if anything is said of it: in headrace.toml, in the environment, or under [up].
     """
     session = begin(context)
-    rows = [row for row in _everything(session) if section is None or row[0].startswith(f"{section}.")]
+    rows = [row for row in settings_in_force(session) if section is None or row[0].startswith(f"{section}.")]
     if json:
         print_json({name: {"value": _plain(value), "from": where} for name, value, where in rows})
         return
-    print_table(["setting", "value", "from"], [[name, _written(value), where] for name, value, where in rows])
+    print_table(["setting", "value", "from"], [[name, written(value), where] for name, value, where in rows])
 
 
 @app.command()
@@ -70,7 +70,7 @@ def configured_services(session: Session) -> Iterator[tuple[str, StageEntry | Se
             yield name, entry
 
 
-def _everything(session: Session) -> Iterator[tuple[str, Any, str]]:
+def settings_in_force(session: Session) -> Iterator[tuple[str, Any, str]]:
     """Every setting with its full name, value and origin."""
     for name, value in session.settings:
         if isinstance(value, Section):
@@ -106,6 +106,7 @@ def _plain(value: Any, name: str = "") -> Any:
     return hide(value, name) if isinstance(value, str) else value
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
+    """A setting's value as people read it; secrets are hidden."""
     plain = _plain(value)
     return "" if plain is None else str(plain)

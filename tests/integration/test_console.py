@@ -12,7 +12,7 @@ from typing import Any
 import confluent_kafka
 import pytest
 
-from headrace.broker import EmbeddedBroker
+from headrace.broker import EmbeddedBroker, free_port
 from headrace.codec import avro
 from headrace.events import Books, Command, Covers, Job, UploadAck
 from headrace.jobs.log import JobWriter
@@ -31,7 +31,16 @@ in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason=WHY_NO_BROWSER)
 HOSTILE = b"<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>\x1b[31m\xff.csv"
 LONG = b"reports/" + b"a-very-long-name-without-any-blank" * 8
 JOB = "nightly-2026-11-25"
-PAGES = ("/", "/jobs", f"/jobs/{JOB}", "/dead-letters", "/files", "/files?name=scan", "/dead-letters/redrive")
+PAGES = (
+    "/",
+    "/jobs",
+    f"/jobs/{JOB}",
+    "/dead-letters",
+    "/files",
+    "/files?name=scan",
+    "/dead-letters/redrive",
+    "/settings",
+)
 INLINE = re.compile(r"<script(?![^>]*\bsrc=)|<style|\sstyle\s*=|\son[a-z]+\s*=\s*[\"']|javascript:", re.IGNORECASE)
 
 
@@ -298,6 +307,50 @@ def test_lag_and_rate_renew_themselves_and_the_chart_is_drawn(page, running, clu
     assert "lag" in (page.locator("figure svg").text_content() or "")
     wait_until(lambda: page.locator(".chart canvas").count() == 2)
     assert "assembler.site" in page.locator(".legend").inner_text()
+
+
+SECRET = "xyzzy-a-secret-that-no-page-shows"
+
+
+@in_a_browser
+@pytest.mark.parametrize(
+    "page", [{}, {"viewport": {"width": 400, "height": 800}, "color_scheme": "dark"}], indirect=True
+)
+def test_settings_are_shown_without_secrets_and_connections_are_tested_by_a_button(cluster, page, tmp_path):
+    closed = free_port()
+    password = tmp_path / "password"
+    password.write_text(SECRET)
+    password.chmod(0o600)
+    environment = {
+        "HEADRACE_SFTP_SOURCE__HOST": "127.0.0.1", "HEADRACE_SFTP_SOURCE__PORT": str(closed),
+        "HEADRACE_SFTP_SOURCE__USER": "loader", "HEADRACE_SFTP_SOURCE__PASSWORD_FILE": str(password),
+        "HEADRACE_SFTP_SOURCE__PATHS": '["<b>x</b>"]',
+    }  # fmt: skip
+    with console(cluster, tmp_path, **environment) as process:
+        page.goto(process.login)
+        page.get_by_role("button", name="Log in").click() if page.url.endswith("/login") else None
+        page.wait_for_url(f"{process.base}/")
+        page.goto(f"{process.base}/settings")
+        table = page.get_by_role("table", name="sftp_source")
+        assert table.get_by_role("row").filter(has_text="user").first.get_by_text("loader").count() == 1
+        assert "<b>x</b>" in table.inner_text()
+        page.get_by_role("button", name="Test the connections").press("Enter")
+        page.wait_for_url("**/settings/check")
+        rows = page.get_by_role("table", name="Connections").get_by_role("row")
+        assert "well" in rows.filter(has_text="answers").first.inner_text()
+        assert rows.filter(has_text="sftp_source").filter(has_text="failed").count() >= 1
+        assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+        assert SECRET not in page.content()
+        assert SECRET not in process.log.read_text()
+        page.screenshot(path=tmp_path / "settings.png", full_page=True)
+
+
+def test_testing_the_connections_needs_a_proof_of_our_own_page(client, session):
+    cookie, proof = session
+    assert client.request("POST", "/settings/check", {"proof": "x"}, Cookie=cookie)[0] == 403
+    other = "https://elsewhere.example"
+    assert client.request("POST", "/settings/check", {"proof": proof}, Cookie=cookie, Origin=other)[0] == 403
+    assert client.request("POST", "/settings/check", {"proof": proof}, Cookie=cookie)[0] == 200
 
 
 NARROW = {"viewport": {"width": 400, "height": 800}, "color_scheme": "dark"}

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, ClassVar
 import structlog
 import uvicorn
 
+from headrace.cli.runtime import Session
+from headrace.config import sources
 from headrace.errors import ConfigError, FatalError
 from headrace.families import catalogue
 from headrace.topics import UPLOAD_ACKS, Topic
@@ -50,18 +52,25 @@ class ConsoleService:
 
     Parameters:
         announce: gets the address to open, with the token in it unless that was set.
+        session: all settings that are in force here, to be looked at.
     """
 
     name: ClassVar[str] = "console"
     writes: ClassVar[Sequence[Topic]] = (UPLOAD_ACKS,)
 
     def __init__(
-        self, settings: ConsoleSettings, cluster: Cluster, health: Health, announce: Callable[[str], None]
+        self,
+        settings: ConsoleSettings,
+        cluster: Cluster,
+        health: Health,
+        announce: Callable[[str], None],
+        session: Session,
     ) -> None:
         self._settings = settings
         self._cluster = cluster
         self._health = health
         self._announce = announce
+        self._session = session
         self._topics = catalogue()
         self._failure: BaseException | None = None
 
@@ -102,7 +111,7 @@ class ConsoleService:
         console = Console(
             self._cluster, self._topics, watch, redriving, Sessions(token, own.session),
             # Cookies do not know ports: two consoles on one machine must not log each other out.
-            cookie=f"headrace_{port}", secure=own.https,
+            cookie=f"headrace_{port}", secure=own.https, settings=self._session,
         )  # fmt: skip
         url = f"http://{_bracketed(own.host)}:{port}/login"
         log.info("the console listens", url=url)
@@ -164,4 +173,7 @@ def say(url: str) -> None:
 
 def service(settings: ConsoleSettings, host: Host) -> ConsoleService:
     """The console as its settings say."""
-    return ConsoleService(settings, host.cluster, host.health, say)
+    found = host.sources if host.sources is not None else sources(None)
+    # What the command line said is in the host's own settings; what it did not say has an origin.
+    session = Session(found, host.settings, found.settings().origins)
+    return ConsoleService(settings, host.cluster, host.health, say, session)

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from headrace.errors import HeadraceError
 from headrace_ops.console.guard import Guard
-from headrace_ops.console.pages import dead_letters, files, jobs, login, topology
+from headrace_ops.console.pages import dead_letters, files, jobs, login, settings, topology
 from headrace_ops.console.pages.base import Console
 
 STATIC = Path(__file__).parent / "static"
@@ -40,6 +40,7 @@ def application(console: Console, hosts: frozenset[str]) -> ASGIApp:
             *jobs.routes(console),
             *dead_letters.routes(console),
             *files.routes(console),
+            *settings.routes(console),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
         exception_handlers={HTTPException: not_there, HeadraceError: failed, Exception: failed},

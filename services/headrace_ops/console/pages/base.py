@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from headrace import __version__
+from headrace.cli.runtime import Session
 from headrace.errors import ConfigError, HeadraceError, TransientError
 from headrace.kafka.clients import Cluster
 from headrace.topics import Topic
@@ -34,6 +35,7 @@ class Console:
     sessions: Sessions
     cookie: str
     secure: bool
+    settings: Session
     templates: Environment = field(default_factory=environment)
     reading: threading.Lock = field(default_factory=threading.Lock)
 
