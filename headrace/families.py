@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from headrace.checks import Check
     from headrace.config import Section, ServiceSettings, Settings, Sources
+    from headrace.demonstration import Scene
     from headrace.kafka.clients import Cluster
     from headrace.observe.health import Health
     from headrace.observe.metrics import MetricEntry, Metrics
@@ -162,6 +163,23 @@ class CommandEntry:
 
 
 @dataclass(frozen=True)
+class DemoEntry:
+    """A part of `headrace demo`: `load` is the `"module:attribute"` of a function that plays it on a Scene.
+
+    It returns an exit code, 0 where everything is as it should be.
+    """
+
+    name: str
+    load: str
+    help: str
+
+    def run(self, scene: Scene) -> int:
+        """Play it."""
+        code: int = load(self.load)(scene)
+        return code
+
+
+@dataclass(frozen=True)
 class Family:
     """What a package brings: stages, topics of its own, commands, and stand-ins for the outside systems.
 
@@ -174,6 +192,7 @@ class Family:
     commands: Sequence[CommandEntry] = ()
     sections: Sequence[SectionEntry] = ()
     sandbox: Sequence[CommandEntry] = field(default=())
+    demos: Sequence[DemoEntry] = ()
 
 
 def _topics(family: Family) -> Sequence[Topic]:
@@ -215,6 +234,12 @@ def stages() -> dict[str, StageEntry]:
 def sections() -> dict[str, SectionEntry]:
     """All sections that belong to no single service, by name."""
     return {section.name: section for family in families() for section in family.sections}
+
+
+def demos() -> dict[str, DemoEntry]:
+    """All parts of the demonstration, by name."""
+    found = [demo for family in families() for demo in family.demos]
+    return {demo.name: demo for demo in sorted(found, key=lambda demo: demo.name)}
 
 
 def stage_named(section: str) -> StageEntry:

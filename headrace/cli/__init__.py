@@ -22,6 +22,7 @@ from headrace.errors import ConfigError, HeadraceError
 from headrace.families import CommandEntry, families
 
 OWN_COMMANDS = (
+    CommandEntry("demo", "headrace.cli.demo:demo", "Watch the main jobs on this machine, from nothing."),
     CommandEntry("up", "headrace.cli.services:up", "Run the services chosen in headrace.toml on this machine."),
     CommandEntry("run", "headrace.cli.services:run", "Run one service."),
     CommandEntry("verify", "headrace.cli.verify:verify", "Tell from the log whether every file has arrived."),

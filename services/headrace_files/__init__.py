@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headrace.families import CommandEntry, Family, StageEntry
+from headrace.families import CommandEntry, DemoEntry, Family, StageEntry
 
 family = Family(
     name="files",
@@ -92,7 +92,11 @@ family = Family(
         CommandEntry(
             "bridge", "headrace_files.openmsi_bridge.command:bridge", "Bring over the files of an OpenMSIStream topic."
         ),
-        CommandEntry("demo", "headrace_files.demo.command:demo", "Watch the main job on this machine, from nothing."),
+    ),
+    demos=(
+        DemoEntry(
+            "files", "headrace_files.demo.files:demo", "an instrument's folder goes to another site and to an archive"
+        ),
     ),
     sandbox=(
         CommandEntry(

@@ -1,15 +1,13 @@
-"""The machinery of the demonstration: a Kafka, an S3 server, and `headrace up` with a settings file of their own."""
+"""The machinery of the demonstration: an S3 server, and `headrace up` with a settings file of its own."""
 
 from __future__ import annotations
 
 import subprocess
-import sys
-from pathlib import Path
 
 import psutil
 
-from headrace.broker import EmbeddedBroker, free_port
 from headrace.config import KafkaSettings
+from headrace.demonstration import Scene
 from headrace.errors import FatalError
 from headrace.kafka.admin import create_missing
 from headrace.kafka.clients import Cluster
@@ -62,31 +60,29 @@ class ServicesEnded(FatalError):
 class StageSet:
     """Everything that runs, below one folder; a context manager that ends it all, and keeps the data."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.absolute()
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self.folder = scene.folder
         self.instrument = self.folder / "instrument"
         self.site = self.folder / "site"
         self.settings_file = self.folder / "headrace.toml"
         self.log = self.folder / "services.log"
-        self.broker = EmbeddedBroker(self.folder / "state" / "broker", free_port(), fast_start=True)
         self.s3 = S3Server(self.folder / "s3")
         self._services: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Cluster:
         """Start the servers, make topics and bucket, write the settings."""
         self.instrument.mkdir(parents=True, exist_ok=True)
-        self.broker.start()
         self.s3.start()
         self.s3.create_bucket(BUCKET)
-        secret = self.folder / "s3-secret-key"
-        secret.touch(0o600)
-        secret.write_text(self.s3.secret_key, "utf-8")
-        self.settings_file.touch(0o600)  # it names an access key
-        self.settings_file.write_text(
+        bootstrap = self._scene.broker.bootstrap
+        secret = self._scene.write("s3-secret-key", self.s3.secret_key)
+        self._scene.write(
+            self.settings_file.name,
             _SETTINGS.format(
                 file=self.settings_file,
                 state=self.folder / "state",
-                bootstrap=self.broker.bootstrap,
+                bootstrap=bootstrap,
                 instrument=self.instrument,
                 site=self.site,
                 endpoint=self.s3.endpoint,
@@ -94,9 +90,8 @@ class StageSet:
                 access_key=self.s3.access_key,
                 secret=secret,
             ),
-            "utf-8",
         )
-        cluster = Cluster(KafkaSettings(bootstrap=self.broker.bootstrap))
+        cluster = Cluster(KafkaSettings(bootstrap=bootstrap))
         create_missing(cluster, SPINE)
         return cluster
 
@@ -104,7 +99,11 @@ class StageSet:
         """Run all services, under `headrace up`."""
         with self.log.open("ab") as log:
             self._services = subprocess.Popen(
-                self._headrace("up"), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                self._scene.command("--config", self.settings_file, "up"),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def check(self) -> None:
@@ -127,8 +126,7 @@ class StageSet:
 
     def verify(self) -> int:
         """Run `headrace verify --deep` in the open; its exit code."""
-        sys.stdout.flush()
-        return subprocess.run(self._headrace("verify", "--deep"), check=False).returncode
+        return self._scene.run("--config", self.settings_file, "verify", "--deep")
 
     def close(self) -> None:
         """End services and servers; the data stays."""
@@ -140,7 +138,3 @@ class StageSet:
                 self._services.kill()
                 self._services.wait()
         self.s3.stop()
-        self.broker.stop()
-
-    def _headrace(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "headrace", "--config", str(self.settings_file), *arguments]

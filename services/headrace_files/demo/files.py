@@ -1,34 +1,25 @@
-"""`headrace demo`: an instrument's folder, Kafka, a second site and an archive, with an accident on the way."""
+"""The part of `headrace demo` with files: an instrument's folder, a second site and an archive, with an accident."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from headrace.errors import ConfigError, FatalError
+from headrace.demonstration import Scene
+from headrace.errors import FatalError
 from headrace_files.demo.counting import Counter, Tally
 from headrace_files.demo.material import Instrument, plan
 from headrace_files.demo.stageset import BUCKET, StageSet
 
-MARKER = ".headrace-demo"
 GIVE_UP_SECONDS = 110.0
 PLAIN_EVERY = 3.0
-
-
-class NotOurFolder(ConfigError):
-    """The folder {folder} is not empty, and no earlier demonstration made it. Name another one with --folder."""
-
-    code = "not-our-folder"
 
 
 class NotArrived(FatalError):
@@ -37,54 +28,37 @@ class NotArrived(FatalError):
     code = "not-arrived"
 
 
-def demo(
-    folder: Annotated[Path, typer.Option(help="Where everything is put; an earlier demonstration is replaced.")] = Path(
-        "demo"
-    ),
-    seconds: Annotated[float, typer.Option(help="Time over which the instrument's files arrive.")] = 20.0,
-) -> None:
-    """Watch the main job: files of an instrument go through Kafka to another site and to an object store.
+def demo(scene: Scene) -> int:
+    """Files of an instrument go through Kafka to another site and to an object store; whether all is well, as a code.
 
     About 300 MB in 500 files arrive in a folder; one of two assemblers is killed on the way; at the end every file is
     compared, and the books must balance.
+
+    Raises NotArrived, ServicesEnded.
     """
-    console = Console()
-    _prepare(folder)
+    console = scene.console
     files = plan()
-    with closing(StageSet(folder)) as scene:
-        began = time.monotonic()
-        cluster = scene.start()
-        console.print(
-            f"Apache Kafka at {scene.broker.bootstrap}, S3 server ({scene.s3.kind}) at {scene.s3.endpoint},"
-            f" up after {time.monotonic() - began:.1f} s"
-        )
-        scene.start_services()
-        instrument = Instrument(scene.instrument, files, seconds)
+    with closing(StageSet(scene)) as stage:
+        cluster = stage.start()
+        console.print(f"S3 server ({stage.s3.kind}) at {stage.s3.endpoint}")
+        stage.start_services()
+        instrument = Instrument(stage.instrument, files, scene.seconds)
         with closing(Counter(cluster)) as counter:
             instrument.start()
-            _watch(console, scene, instrument, counter, len(files))
+            _watch(console, stage, instrument, counter, len(files))
             instrument.stop()
         console.print("\nAll files are there. Reading both destinations again:\n")
-        code = scene.verify()
-        differing = _differences(scene.instrument, scene.site)
+        code = stage.verify()
+        differing = _differences(stage.instrument, stage.site)
         console.print(
             f"\nFolders compared byte by byte: {len(files) - len(differing)} of {len(files)} files equal"
             + (f", NOT equal: {differing[:5]}" if differing else "")
         )
-        _where(console, scene)
-    raise typer.Exit(code or (1 if differing else 0))
+        _where(console, stage)
+    return code or (1 if differing else 0)
 
 
-def _prepare(folder: Path) -> None:
-    if folder.exists() and any(folder.iterdir()):
-        if not (folder / MARKER).exists():
-            raise NotOurFolder(folder=folder)
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MARKER).touch()
-
-
-def _watch(console: Console, scene: StageSet, instrument: Instrument, counter: Counter, expected: int) -> None:
+def _watch(console: Console, stage: StageSet, instrument: Instrument, counter: Counter, expected: int) -> None:
     began = time.monotonic()
     killed: int | None = None
     next_line = 0.0
@@ -93,10 +67,10 @@ def _watch(console: Console, scene: StageSet, instrument: Instrument, counter: C
         live.start()
     try:
         while True:
-            scene.check()
+            stage.check()
             tallies = (counter.sent, counter.tally("assembler"), counter.tally("archiver"))
             if killed is None and tallies[1].size > 40_000_000:
-                killed = scene.kill_one_assembler()
+                killed = stage.kill_one_assembler()
                 if killed is not None:
                     console.print(f"assembler (process {killed}) was killed; nothing may be lost")
             elapsed = time.monotonic() - began
@@ -110,7 +84,7 @@ def _watch(console: Console, scene: StageSet, instrument: Instrument, counter: C
                     console.print(_line(instrument, tallies, elapsed), soft_wrap=True)
                 return
             if elapsed > GIVE_UP_SECONDS:
-                raise NotArrived(seconds=GIVE_UP_SECONDS, log=scene.log, settings=scene.settings_file)
+                raise NotArrived(seconds=GIVE_UP_SECONDS, log=stage.log, settings=stage.settings_file)
             time.sleep(0.2)
     finally:
         if live is not None:
@@ -159,13 +133,13 @@ def _differences(left: Path, right: Path) -> list[str]:
     ]
 
 
-def _where(console: Console, scene: StageSet) -> None:
+def _where(console: Console, stage: StageSet) -> None:
     console.print("\nWhere to look:")
     for what, place in (
-        ("the instrument's folder", scene.instrument),
-        ("the other site's folder", scene.site),
-        ("the archive's objects", scene.s3.objects / BUCKET),
-        ("the settings", scene.settings_file),
-        ("what the services said", scene.log),
+        ("the instrument's folder", stage.instrument),
+        ("the other site's folder", stage.site),
+        ("the archive's objects", stage.s3.objects / BUCKET),
+        ("the settings", stage.settings_file),
+        ("what the services said", stage.log),
     ):
         console.print(f"  {what:24} {place}", soft_wrap=True)

@@ -1,0 +1,1 @@
+"""The part of `headrace demo` with students: two nights of a made-up state."""
