@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 0.1
 STEADY_SECONDS = 60.0
+WRONG_SETTINGS = 2
 
 
 @dataclass(slots=True)
@@ -49,6 +50,7 @@ class Supervisor:
         ensure: called about once a second, for what has to be up beside the services; must return soon.
         environment: variables for the services, on top of this process's.
         output: file descriptor for what they write; by default this process's own standard output and error.
+        refused: told of a service that ended since it is set wrongly; it is started again all the same.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Supervisor:
         ensure: Callable[[], None] | None = None,
         environment: Mapping[str, str] | None = None,
         output: int | None = None,
+        refused: Callable[[str], None] | None = None,
     ) -> None:
         self.children = [Child(name) for name in services]
         self._command = command
@@ -66,6 +69,7 @@ class Supervisor:
         self._ensure = ensure
         self._environment = environment or {}
         self._output = output
+        self._refused = refused
 
     def run(self, stop: threading.Event) -> int:
         """Keep everything running until `stop` is set, then end it. Returns 1 if a service did not end well, else 0."""
@@ -94,6 +98,8 @@ class Supervisor:
         wait = self._wait(child.deaths)
         child.process, child.due = None, now + wait
         log.warning("service ended", name=child.name, ended=_ending(code), starts_again_in=wait)
+        if code == WRONG_SETTINGS and self._refused is not None:
+            self._refused(child.name)
 
     def _start(self, child: Child, now: float) -> None:
         # In a session of its own: Ctrl-C on the terminal is ours to pass on.

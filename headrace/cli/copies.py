@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,13 +31,20 @@ class NoGroup(ConfigError):
 
 
 @contextmanager
-def own_copies(context: typer.Context, session: Session, services: Sequence[str], output: Path) -> Iterator[None]:
+def own_copies(
+    context: typer.Context,
+    session: Session,
+    services: Sequence[str],
+    output: Path,
+    refused: Callable[[str], None] | None = None,
+) -> Iterator[None]:
     """Run these services and a ledger in processes of their own, unless the settings say that they run elsewhere.
 
     They share their groups with all other copies, so several commands at once help each other.
 
     Parameters:
         output: file that they write their logs to.
+        refused: told of one that ended since it is set wrongly, in another thread.
     """
     if session.settings.services.external:
         yield
@@ -58,6 +65,7 @@ def own_copies(context: typer.Context, session: Session, services: Sequence[str]
             # A port that the settings fix belongs to the copy that always runs.
             environment={variable_name(name, "metrics_port"): "0" for name in chosen},
             output=log.fileno(),
+            refused=refused,
         )
         thread = threading.Thread(target=supervisor.run, args=(stop,), name="copies")
         thread.start()

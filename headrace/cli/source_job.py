@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import typer
 
@@ -14,6 +15,7 @@ from headrace.cli.following import follow, say_how_to_follow
 from headrace.cli.interrupts import Interrupts, OnInterrupt, interrupts
 from headrace.cli.job_report import JobReport, job_reporting
 from headrace.cli.runtime import Session
+from headrace.errors import ConfigError
 from headrace.jobs.assessment import Exit, Wanted
 from headrace.jobs.commands import check_kind, command_for
 from headrace.jobs.following import JobFollower
@@ -24,6 +26,14 @@ from headrace.kafka.clients import Cluster
 from headrace.proof.groups import positions
 
 LOOK_SECONDS = 0.25
+TAIL_BYTES = 64 * 1024
+SAYS = "headrace: "
+
+
+class CopyRefused(ConfigError):
+    """{service} cannot run: {problem} When that is mended, run this again: the job goes on. Its log is in {logs}."""
+
+    code = "copy-refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,8 @@ class SourceJob:
         self.asked = asked
         self.sends = False
         self.known = Known()
+        self.refused: str | None = None
+        """A service of ours that cannot run as it is set."""
         self.report: JobReport = job_reporting(json=request.json)
         self._kind = request.kind
         self._writer = JobWriter(cluster)
@@ -105,6 +117,11 @@ class SourceJob:
         self.report.close(self._follower.known.job, Exit.DETACHED)
         return Exit.DETACHED
 
+    def refuse(self, service: str) -> None:
+        """One of our services cannot run as it is set: leave the job, since nobody knows who else would do it."""
+        self.refused = service
+        self.asked.leave.set()
+
     def close(self) -> None:
         """Let go of the connections."""
         self._stop_listening()
@@ -129,6 +146,15 @@ class SourceJob:
             self._thread = None
 
 
+def _last_words(logs: Path) -> str:
+    """The last error that a service of ours told, as it would tell it on a terminal."""
+    with logs.open("rb") as file:
+        file.seek(max(0, logs.stat().st_size - TAIL_BYTES))
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    said = [line.removeprefix(SAYS) for line in lines if line.startswith(SAYS)]
+    return said[-1] if said else "it ended with exit code 2."
+
+
 @contextmanager
 def source_job(context: typer.Context, session: Session, cluster: Cluster, request: JobRequest) -> Iterator[SourceJob]:
     """Run a job: check it, start its services' copies, wait until this process may send, and clean up at the end.
@@ -149,7 +175,7 @@ def source_job(context: typer.Context, session: Session, cluster: Cluster, reque
         running.report.note(f"job {job}")
         try:
             with (
-                own_copies(context, session, services, folder / f"{job}.log"),
+                own_copies(context, session, services, folder / f"{job}.log", running.refuse),
                 sender_lock(
                     folder,
                     f"{cluster.settings.prefix}{job}",
@@ -161,3 +187,6 @@ def source_job(context: typer.Context, session: Session, cluster: Cluster, reque
                 yield running
         finally:
             running.close()
+        if running.refused is not None:
+            logs = folder / f"{job}.log"
+            raise CopyRefused(service=running.refused, problem=_last_words(logs), logs=logs)

@@ -158,6 +158,12 @@ class Command:
     def text(self) -> str:
         return "\n".join(self.lines)
 
+    @property
+    def whole(self) -> list[Any]:
+        """Its output as JSON over several lines; log lines left out."""
+        text = "\n".join(line for line in self.lines if not line.startswith('{"timestamp"'))
+        return [json.loads(text)]
+
 
 def books_from_raw(site: Site, job: str, group: str) -> dict[str, int]:
     """What one group made of the files of one job, by the raw events and receipts alone."""

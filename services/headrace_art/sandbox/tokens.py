@@ -63,6 +63,11 @@ class Provider:
             return None
         return token
 
+    @property
+    def issued(self) -> tuple[str, ...]:
+        """All tokens that were given out and are remembered."""
+        return tuple(self._tokens)
+
     def expire_all(self) -> None:
         """Let every token run out now."""
         for token in self._tokens.values():
