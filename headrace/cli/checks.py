@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from headrace.checks import Check, writable_folder
+from headrace.checks import Check, attempt, writable_folder
 from headrace.cli.runtime import Session, embedded_broker
 from headrace.errors import HeadraceError
 from headrace.families import SectionEntry, StageEntry, catalogue
@@ -36,8 +36,8 @@ def _kafka(session: Session) -> Iterator[Check]:
             yield Check("kafka", True, "none is configured; the embedded one is started when it is needed")
             return
         settings = settings.model_copy(update={"bootstrap": broker.bootstrap})
-    cluster = Cluster(settings)
     try:
+        cluster = Cluster(settings)
         cluster.reach()
         absent = missing(cluster, catalogue(datasets=session.settings.datasets.folder))
     except HeadraceError as error:
@@ -48,3 +48,5 @@ def _kafka(session: Session) -> Iterator[Check]:
         yield Check("topics", False, f"missing: {', '.join(absent)}; create them with: headrace topics apply")
     else:
         yield Check("topics", True, "all are there")
+    if settings.registry is not None:
+        yield attempt("schema registry", cluster.look_at_registry, f"{settings.registry} answers")

@@ -19,9 +19,10 @@ import structlog
 import typer
 
 from headrace.cli.options import Options
+from headrace.codec import avro
 from headrace.config import ServiceSettings, Settings, Sources, StageSettings, sources
 from headrace.errors import TransientError
-from headrace.families import Host, ServiceFactory, StageEntry, catalogue, stage_named
+from headrace.families import Host, ServiceFactory, StageEntry, catalogue, named, stage_named
 from headrace.kafka.admin import create_missing, missing
 from headrace.kafka.clients import Cluster, MissingTopic
 from headrace.kafka.room import Room
@@ -268,9 +269,20 @@ def _reachable(session: Session, entry: StageEntry, stop: threading.Event) -> Cl
             cluster = session.cluster()
             if absent := missing(cluster, topics):
                 raise MissingTopic(topic=absent[0])
+            cluster.announce(_written(session, entry))
         except TransientError as error:
             log.warning("waiting for Kafka", problem=str(error))
             stop.wait(error.retry_after)
         else:
             return cluster
     return None
+
+
+def _written(session: Session, entry: StageEntry) -> Iterator[Mapping[str, Any]]:
+    """The schemas of what the service writes: every event, and the records of datasets among its topics."""
+    from headrace.datasets.catalogue import Datasets  # it loads what others need not
+
+    yield from avro.shipped()
+    for dataset in Datasets(session.settings.datasets.folder).values():
+        if named(dataset.topic.name, entry.writes):
+            yield dataset.schema

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from headrace.resources import resource
 
 MARKER = b"\xc3\x01"
 HEADER_BYTES = 10
+SCHEMA_ID_BYTES = 5
 
 EventType = TypeVar("EventType", bound=Event)
 
@@ -31,6 +32,10 @@ class UnknownSchema(PoisonError):
     """The event was written with a schema that this version of Headrace does not carry (fingerprint {fingerprint})."""
 
     code = "unknown-schema"
+
+
+class UnknownSchemaId(UnknownSchema):
+    """The event bears the schema id {id}, which no schema registry that is set here (kafka.registry) knows."""
 
 
 class MalformedEvent(PoisonError):
@@ -43,6 +48,7 @@ class _Schemas:
     """All shipped schemas: the current one by event name, every writer's by fingerprint."""
 
     def __init__(self) -> None:
+        self.raw: dict[str, Mapping[str, Any]] = {}
         self.current: dict[str, Any] = {}
         self.header: dict[str, bytes] = {}
         self.writers: dict[bytes, tuple[str, Any]] = {}
@@ -55,6 +61,7 @@ class _Schemas:
             parsed = fastavro.parse_schema(_plain(raw))
             self.writers[mark] = (name, parsed)
             if path.parent == folder:
+                self.raw[name] = raw
                 self.current[name] = parsed
                 self.header[name] = MARKER + mark
 
@@ -67,6 +74,17 @@ def _schemas() -> _Schemas:
 def schema_fingerprint(schema: Any) -> bytes:
     """The 8 bytes that stand for `schema` (a parsed JSON schema) in a single-object header, already little-endian."""
     return bytes.fromhex(str(fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO")))
+
+
+def shipped() -> Sequence[Mapping[str, Any]]:
+    """The current schema of every event, as parsed JSON."""
+    return tuple(_schemas().raw.values())
+
+
+def refuse_schema_id(raw: bytes) -> None:
+    """Raise UnknownSchemaId if the value is in Confluent framing, which a registry that knows the id takes off."""
+    if len(raw) >= SCHEMA_ID_BYTES and raw[0] == 0:
+        raise UnknownSchemaId(id=int.from_bytes(raw[1:SCHEMA_ID_BYTES], "big"))
 
 
 def marks_of(kind: type[Event]) -> frozenset[bytes]:
@@ -106,6 +124,7 @@ def decode_one_of(raw: bytes, kinds: Sequence[type[EventType]]) -> EventType:
     Raises UnknownSchema for a fingerprint that is not shipped, MalformedEvent for anything else that is wrong.
     """
     if len(raw) < HEADER_BYTES or raw[:2] != MARKER:
+        refuse_schema_id(raw)
         raise MalformedEvent(event=_either(kinds), problem="the single-object header is missing")
     schemas = _schemas()
     written = schemas.writers.get(raw[2:HEADER_BYTES])

@@ -12,7 +12,7 @@ from typing import Any
 
 import fastavro
 
-from headrace.codec.avro import HEADER_BYTES, MARKER, MalformedEvent, UnknownSchema, decode, marks_of
+from headrace.codec.avro import HEADER_BYTES, MARKER, MalformedEvent, UnknownSchema, decode, marks_of, refuse_schema_id
 from headrace.events import EndMarker, Event
 
 _ID_BYTES = 16
@@ -87,6 +87,7 @@ def decode_record(raw: bytes, schemas: tuple[bytes, ...]) -> Record | EndMarker:
     Raises UnknownSchema for another one, MalformedEvent for anything else that is wrong.
     """
     if len(raw) < HEADER_BYTES or raw[:2] != MARKER:
+        refuse_schema_id(raw)
         raise MalformedEvent(event="record", problem="the single-object header is missing")
     mark = raw[2:HEADER_BYTES]
     if mark not in schemas:

@@ -47,7 +47,16 @@ class KafkaSettings(Section):
     ssl_key_password: SecretStr | None = Field(None, description="librdkafka's ssl.key.password.")
     ssl_keystore_password: SecretStr | None = Field(None, description="librdkafka's ssl.keystore.password.")
 
-    @field_validator("properties")
+    registry: str | None = Field(
+        None, description="URL of a schema registry; with it, events are written in Confluent framing.",
+        pattern=r"^(https?|mock)://[^@\s]+$",
+    )  # fmt: skip
+    registry_login: SecretStr | None = Field(None, description="user:password for the schema registry.")
+    registry_properties: dict[str, str] = Field(
+        {}, description="Properties of confluent-kafka's schema registry client, such as ssl.ca.location."
+    )
+
+    @field_validator("properties", "registry_properties")
     @classmethod
     def _no_secrets(cls, properties: dict[str, str]) -> dict[str, str]:
         for name in properties:

@@ -5,18 +5,22 @@ The properties here were measured; sources: design section 4 (groups, traps foun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import confluent_kafka
 from confluent_kafka.admin import AdminClient
 
+from headrace.codec import avro
 from headrace.config import KafkaSettings
 from headrace.errors import ConfigError
 from headrace.kafka.clientlog import client_logger
 from headrace.kafka.connecting import KafkaUnreachable, client, reach
 from headrace.kafka.room import Room
 from headrace.topics import DEAD_LETTERS, LARGEST_BATCH, Topic
+
+if TYPE_CHECKING:
+    from headrace.kafka.registry import Registry
 
 __all__ = [
     "METADATA_SECONDS",
@@ -68,6 +72,24 @@ class Cluster:
         self.bootstrap = settings.bootstrap
         self.room = room or Room()
         self._counts: dict[str, int] = {}
+        self._registry: Registry | None = None
+        if settings.registry is not None:
+            from headrace.kafka.registry import Registry  # takes its time to import, and few have one
+
+            self._registry = Registry.from_settings(settings)
+
+    def look_at_registry(self) -> None:
+        """Return if the schema registry answers, or none is set; changes nothing there. Raises as `announce`."""
+        if self._registry is not None:
+            self._registry.look()
+
+    def announce(self, schemas: Iterable[Mapping[str, Any]]) -> None:
+        """See that the schema registry, if one is set, has these schemas.
+
+        Raises RegistryUnreachable, or the ConfigError that tells what must be set otherwise.
+        """
+        if self._registry is not None:
+            self._registry.announce(schemas)
 
     def topic_name(self, topic: Topic) -> str:
         """The name on the wire."""
@@ -79,8 +101,9 @@ class Cluster:
 
     def producer(self, properties: Properties | None = None) -> confluent_kafka.Producer:
         """An idempotent producer that never times a message out: what fails for good ends the process."""
+        self.announce(avro.shipped())
         return client(
-            confluent_kafka.Producer,
+            self._registry.producer(self.settings.prefix) if self._registry else confluent_kafka.Producer,
             self._base()
             | {
                 "enable.idempotence": True,
@@ -117,7 +140,10 @@ class Cluster:
         }
         settings = self._base() | own | self.settings.client_properties() | dict(properties or {}) | callbacks
         # librdkafka wants a group name even of a consumer that never joins one.
-        return client(confluent_kafka.Consumer, settings | {"group.id": group or f"{self.settings.prefix}reader"})
+        return client(
+            self._registry.consumer(self.settings.prefix) if self._registry else confluent_kafka.Consumer,
+            settings | {"group.id": group or f"{self.settings.prefix}reader"},
+        )
 
     def admin(self) -> AdminClient:
         """An admin client."""
