@@ -7,6 +7,7 @@ import typer
 from headrace_art.checker.command import check
 from headrace_art.importing.command import import_settings
 from headrace_art.loading.command import load
+from headrace_art.loading.resend import resend
 from headrace_art.reporting.command import report
 
 app = typer.Typer(
@@ -17,5 +18,6 @@ app = typer.Typer(
 )
 app.command()(load)
 app.command()(report)
+app.command()(resend)
 app.command()(check)
 app.command("import-settings")(import_settings)

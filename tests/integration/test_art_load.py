@@ -255,3 +255,28 @@ def test_a12_a_load_that_is_killed_again_and_again_ends_with_every_student_at_ar
     report = office.report(job_of(loaded), code=0)
     assert report["adds_up"]
     assert set(stored(art)) == {row["SSID"] for _, row in rows_of(dump.students)}
+
+
+def test_students_are_sent_again_by_list_or_by_school_though_nothing_has_changed(
+    office: Office, art: ServedArt, tmp_path: Path
+) -> None:
+    dump = Dump.make(tmp_path, rows=60)
+    files = office.put(dump)
+    office.load(*files)
+    students = files[2]
+    rows = [row for _, row in rows_of(dump.students)]
+    submitted = art.counted("students", "submitted")
+    wanted = tmp_path / "ssids"
+    wanted.write_text("\n".join(row["SSID"] for row in rows[:3]))
+    assert office.art("resend", "-f", students, "--ssid-list", wanted, "--dry-run").says("3 rows would be sent")
+    assert art.counted("students", "submitted") == submitted
+    office.art("resend", "-f", students, "--ssid-list", wanted, "--job", "three")
+    assert art.counted("students", "submitted") == submitted + 3
+    assert file_of(office.report("three", code=0))["delivered"] == 3
+    school = rows[0]["ResponsibleSchoolIdentifier"]
+    there = sum(row["ResponsibleSchoolIdentifier"] == school for row in rows)
+    office.art("resend", "-f", students, "--school", school)
+    assert art.counted("students", "submitted") == submitted + 3 + there
+    wanted.write_text("nobody")
+    assert office.art("resend", "-f", students, "--ssid-list", wanted, code=2).says("none of the students")
+    assert not list((office.folder / "state" / "resend").iterdir())

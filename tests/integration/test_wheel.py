@@ -72,7 +72,12 @@ def test_the_command_line_works(installed: Path, tmp_path: Path) -> None:
 
 
 def test_the_old_command_names_are_there(installed: Path) -> None:
-    for name in ("upload_data_file", "upload_data_files_added_to_directory", "reconstruct_data_files"):
+    for name in (
+        "upload_data_file",
+        "upload_data_files_added_to_directory",
+        "reconstruct_data_files",
+        "art_student_loader",
+    ):
         assert (installed / name).exists()
 
 

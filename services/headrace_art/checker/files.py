@@ -41,6 +41,8 @@ class Dump:
         self.path, self.encoding = path, encoding
         self._columns, self._delimiter = columns, delimiter
         self.header = ""
+        self.headers: set[str] = set()
+        """Those of all members that were read so far."""
 
     def lines(self) -> Iterator[Line]:
         """Every row of every member; each member has a header of its own. Blank lines are left out."""
@@ -62,6 +64,7 @@ class Dump:
     def _rows(self, text: TextIO) -> Iterator[Line]:
         header = text.readline().rstrip("\r\n")
         self.header = self.header or header
+        self.headers.add(header)
         names = [name.strip().lower() for name in header.split(self._delimiter)]
         missing = [column for column in self._columns if column.lower() not in names]
         if missing:

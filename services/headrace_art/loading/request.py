@@ -14,6 +14,7 @@ from headrace.sending_once import FileRequest
 from headrace_art.loading.settings import ArtLoadSettings
 
 KIND = "art-load"
+KIND_OF_RESENDING = "art-resend"
 SCHOOLS, STUDENTS = "art_schools", "art_students"
 GROUPS: Mapping[str, str] = {SCHOOLS: "entities", STUDENTS: "students"}
 """Which service must account for each record of a dataset."""
@@ -32,6 +33,7 @@ class LoadOptions:
         start_line: first line of the student file whose row is sent; the header is line 1.
         most: students, at most.
         entities: wait for the schools of this load, or take those that were confirmed last.
+        resend: send students whether they have changed or not.
     """
 
     day: date
@@ -45,6 +47,7 @@ class LoadOptions:
     start_line: int = 1
     most: int | None = None
     entities: Entities = "job"
+    resend: bool = False
 
     @property
     def source(self) -> str:
@@ -54,7 +57,7 @@ class LoadOptions:
     def files(self, settings: ArtLoadSettings) -> list[FileRequest]:
         """The files to send, the schools first."""
         dialect = Selection(self.encoding, self.delimiter)
-        rows = Selection(self.encoding, self.delimiter, self.start_line, self.most)
+        rows = Selection(self.encoding, self.delimiter, self.start_line, self.most, self.resend)
         students, schools = self.remote or settings.students, settings.schools
         found = []
         if self.entities == "job":

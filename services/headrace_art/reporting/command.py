@@ -12,9 +12,10 @@ from headrace.cli.runtime import begin
 from headrace.datasets.catalogue import Datasets
 from headrace.jobs.ids import check_job_id
 from headrace_art.client import ArtSettings
+from headrace_art.loading.request import KIND, KIND_OF_RESENDING
 from headrace_art.reporting.report import LoadReport, Reporter, write_rows, write_summary
 
-KINDS = ("art-load", "art-resend")
+KINDS = (KIND, KIND_OF_RESENDING)
 
 
 def report(
