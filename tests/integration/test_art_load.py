@@ -257,6 +257,36 @@ def test_a12_a_load_that_is_killed_again_and_again_ends_with_every_student_at_ar
     assert set(stored(art)) == {row["SSID"] for _, row in rows_of(dump.students)}
 
 
+def test_a_dry_run_tells_what_a_load_would_do_and_writes_nothing(
+    office: Office, art: ServedArt, tmp_path: Path
+) -> None:
+    first = Dump.make(tmp_path, rows=200)
+    files = office.put(first)
+
+    def told(*arguments: str, code: int) -> dict[tuple[str, str, str | None], int]:
+        (rows,) = office.load(*arguments, "--dry-run", "--json", code=code).whole
+        return {(row["dataset"], row["would_be"], row["code"]): row["number"] for row in rows}
+
+    before = told(*files, code=0)
+    assert before[("art_students", "sent", "new")] == 200
+    assert sum(number for (dataset, _, _), number in before.items() if dataset == "art_schools") >= 25
+    assert (art.table("students"), art.table("institutions"), office.opened()) == ([], [], {})
+    office.load(*files)
+    second = office.put(Dump.make(tmp_path, "20261106", rows=200, changed=0.05, added=2), "second")
+    after = told(*second, code=0)
+    assert after[("art_students", "unchanged", None)] == 190
+    assert after[("art_students", "sent", "changed")] == 10
+    assert after[("art_students", "sent", "new")] == 2
+    requests = art.requests("batch_post")
+    assert told(*files, code=0) == {
+        ("art_schools", "unchanged", None): sum(
+            number for (name, _, _), number in before.items() if name == "art_schools"
+        ),
+        ("art_students", "unchanged", None): 200,
+    }
+    assert art.requests("batch_post") == requests
+
+
 def test_students_are_sent_again_by_list_or_by_school_though_nothing_has_changed(
     office: Office, art: ServedArt, tmp_path: Path
 ) -> None:

@@ -5,15 +5,21 @@ from __future__ import annotations
 from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from headrace.cli.interrupts import OnInterrupt
-from headrace.cli.runtime import begin
+from headrace.cli.interrupts import OnInterrupt, interrupts
+from headrace.cli.job_report import job_reporting
+from headrace.cli.output import print_json, print_table
+from headrace.cli.runtime import Session, begin
 from headrace.cli.source_job import JobRequest, source_job
 from headrace.datasets.catalogue import Datasets
+from headrace.datasets.errors import RefusedFile
+from headrace.jobs.assessment import Exit
+from headrace.kafka.clients import Cluster
 from headrace_art.client import ArtSettings
+from headrace_art.loading.dry_run import dry_run
 from headrace_art.loading.job import load_under
 from headrace_art.loading.request import GROUPS, KIND, LoadOptions
 from headrace_art.loading.settings import ArtLoadSettings
@@ -87,6 +93,15 @@ def load(
         WhichEntities,
         typer.Option(help="Load the schools first, or take those that ART confirmed last and load students only."),
     ] = WhichEntities.JOB,
+    dry: Annotated[
+        bool,
+        typer.Option(
+            "-y",
+            "--dryrun",
+            "--dry-run",
+            help="Fetch, log in, and tell what would be done with each line; write nothing.",
+        ),
+    ] = False,
     job: Annotated[
         str | None,
         typer.Option(help="Id of the load; default: one that follows from the night and the options above."),
@@ -117,6 +132,8 @@ def load(
         entities=entities.value,
     )  # fmt: skip
     cluster = session.cluster()
+    if dry:
+        _dry_run(session, cluster, options, settings, json)
     request = JobRequest(KIND, job or options.job(settings), FAN_OUT, on_interrupt, json, GROUPS)
     with source_job(context, session, cluster, request) as running:
         code = load_under(running, session, cluster, options, settings, FilesShown(running.report))
@@ -125,6 +142,27 @@ def load(
         for path in write_summary(reporter.report(request.job or ""), report):
             running.report.note(f"written: {path}")
     raise typer.Exit(code)
+
+
+def _dry_run(
+    session: Session, cluster: Cluster, options: LoadOptions, settings: ArtLoadSettings, json: bool
+) -> NoReturn:
+    with interrupts(OnInterrupt.DETACH) as asked:
+        shown = job_reporting(json=json)
+        try:
+            found = dry_run(session, cluster, options, settings, FilesShown(shown), asked.leave)
+        except RefusedFile as error:
+            shown.note(f"refused as a whole ({error.code}): {error}")
+            raise typer.Exit(Exit.FAILED) from error
+    if json:
+        print_json(found.as_json())
+    else:
+        for check in found.checks:
+            typer.echo(f"{'ok' if check.well else 'FAILED'}  {check.what}: {check.detail}")
+        rows = [(each["dataset"], each["would_be"], each["code"] or "", each["number"]) for each in found.as_json()]
+        print_table(("dataset", "would be", "why", "number"), rows)
+        typer.echo("Nothing was written, neither to ART nor to the log.")
+    raise typer.Exit(found.exit_code)
 
 
 def _day(text: str | None) -> date:
