@@ -35,6 +35,12 @@ class NoCredentials(ConfigError):
     code = "no-credentials"
 
 
+class NothingToFetch(ConfigError):
+    """No file to fetch from {host} is named. Name it as an argument, or set paths under [sftp_source]."""
+
+    code = "nothing-to-fetch"
+
+
 class NoCommonCipher(ConfigError):
     """{host} and this side agree on no cipher or key exchange: {problem}. See the setting sftp_source.ciphers."""
 

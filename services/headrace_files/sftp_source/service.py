@@ -29,7 +29,7 @@ from headrace_files.sending.sender import Options, Sender
 from headrace_files.sftp_source.asking import Asked, keep
 from headrace_files.sftp_source.checking import check_file
 from headrace_files.sftp_source.connecting import connected
-from headrace_files.sftp_source.errors import RemoteChanged, SpoolFull
+from headrace_files.sftp_source.errors import NothingToFetch, RemoteChanged, SpoolFull
 from headrace_files.sftp_source.fetching import Fetch, Fetched
 from headrace_files.sftp_source.names import log_path, remote_path
 from headrace_files.sftp_source.protocol import Attributes
@@ -60,6 +60,8 @@ class SftpSource:
         day: whose files to fetch; None: those of the day on which they are looked for.
         job: under which they are sent.
         asked: what a command of another family wants of them; None: this is no such command's.
+
+    Raises NothingToFetch.
     """
 
     name: ClassVar[str] = "sftp_source"
@@ -79,6 +81,8 @@ class SftpSource:
         reporting: Reporting | None = None,
         asked: Asked | None = None,
     ) -> None:
+        if not settings.paths:
+            raise NothingToFetch(host=settings.host)
         self._settings = settings
         self._cluster = cluster
         self._state = state

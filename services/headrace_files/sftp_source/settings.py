@@ -40,9 +40,9 @@ class SftpSourceSettings(ServiceSettings):
     )
     ciphers: list[str] = Field(list(CIPHERS), description="Ciphers to offer, the preferred one first.", min_length=1)
     paths: list[str] = Field(
+        [],
         description="Files to fetch; % stands for parts of today's local date, as in strftime:"
-        " ./Students/CA_students_%Y%m%d.zip.",
-        min_length=1,
+        " ./Students/CA_students_%Y%m%d.zip. Commands that know their files, such as `art load`, need none.",
     )
     every: Duration = Field(timedelta(minutes=15), description="Time between two looks at the server.", gt=timedelta(0))
     settle: Duration = Field(
