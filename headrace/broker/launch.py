@@ -52,21 +52,25 @@ class Launch:
         write_properties(layout.format_properties, {**settings, "log.dirs": str(layout.unfinished_data)})
         write_properties(layout.log_properties, log_properties(log=layout.log, level=self.log_level))
 
-    def format(self, timeout: float) -> None:
-        """Make an empty cluster of one node out of a folder without data.
+    def format(self, timeout: float, *, cluster: str | None = None, standalone: bool = True) -> None:
+        """Make an empty cluster of one node, or a node of a cluster, out of a folder without data.
 
         It happens in a folder of its own that is renamed when it is whole: a crash leaves no half of it.
 
         Parameters:
             timeout: seconds; it takes one or two.
+            cluster: its id, if it is given; all nodes of a cluster have the same.
+            standalone: false for a node of several, whose voters are among the `extra` properties.
 
         Raises BrokerNotStarted.
 
         Source: Apache Kafka 4.3 documentation, KRaft, "Provisioning Nodes"; a cluster id is a UUID in URL-safe base64.
         """
         shutil.rmtree(self.layout.unfinished_data, ignore_errors=True)
-        cluster = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
-        arguments = ["format", "--standalone", f"--cluster-id={cluster}", f"--config={self.layout.format_properties}"]
+        cluster = cluster or base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
+        arguments = ["format", f"--cluster-id={cluster}", f"--config={self.layout.format_properties}"]
+        if standalone:
+            arguments.append("--standalone")
         run = subprocess.run(
             [*self._command(), "kafka.tools.StorageTool", *arguments],
             capture_output=True,

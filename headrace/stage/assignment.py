@@ -25,6 +25,8 @@ from headrace.topics import Topic
 log = structlog.get_logger(__name__)
 
 COMMITTED_SECONDS = 10.0
+AGAIN_SECONDS = 0.5
+SAY_EVERY = 20
 GIVE_UP_SECONDS = 120.0
 # Receipts are looked for this much before the message at low where only a time is known: clocks of brokers differ.
 CLOCK_MARGIN_MS = 60_000
@@ -43,7 +45,7 @@ class Placement:
         self._cluster = cluster
         self._group = group
         self._by_name = by_name
-        self._reader = cluster.consumer(None, {"enable.partition.eof": True})
+        self._reader = self._new_reader()
 
     def close(self) -> None:
         """Give up the reading client."""
@@ -60,6 +62,7 @@ class Placement:
         Tries until Kafka answers; raises AssignmentFailed after two minutes, or when `stopping`.
         """
         deadline = time.monotonic() + GIVE_UP_SECONDS
+        attempts = 0
         while True:
             try:
                 return self._place(consumer, given)
@@ -67,8 +70,16 @@ class Placement:
                 problem = error.args[0].str() if isinstance(error, confluent_kafka.KafkaException) else str(error)
                 if stopping() or time.monotonic() > deadline:
                     raise AssignmentFailed(seconds=GIVE_UP_SECONDS, group=self._group, problem=problem) from error
-                log.warning("kafka does not say where we stand, asking again", group=self._group, problem=problem)
-                self._reader.unassign()
+                if attempts % SAY_EVERY == 0:
+                    log.warning("kafka does not say where we stand, asking again", group=self._group, problem=problem)
+                # After leaders have changed, a client may say for good that it knows no such partition.
+                self._reader.close()
+                time.sleep(AGAIN_SECONDS)
+                self._reader = self._new_reader()
+                attempts += 1
+
+    def _new_reader(self) -> confluent_kafka.Consumer:
+        return self._cluster.consumer(None, {"enable.partition.eof": True})
 
     def _place(
         self, consumer: confluent_kafka.Consumer, given: Sequence[confluent_kafka.TopicPartition]
