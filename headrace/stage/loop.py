@@ -352,6 +352,7 @@ class Loop:
         except TransientError as error:
             self._pause(list(self._tracks), delay(error, 1), str(error))
         self._watch_resumed(now)
+        self._membership.look_for_unowned(now)
         for middleware in self._middleware:
             middleware.every_second(list(self._tracks.values()), self._membership.lag)
         for partition, held in self._held.items():

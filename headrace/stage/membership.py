@@ -22,6 +22,7 @@ from headrace.stage.context import StageContext
 from headrace.stage.contract import Message, Partition, Stage
 from headrace.stage.middleware import Middleware
 from headrace.stage.offsets import Track
+from headrace.stage.unowned import Unowned
 from headrace.topics import UPLOAD_ACKS, Topic
 
 log = structlog.get_logger(__name__)
@@ -85,6 +86,7 @@ class Membership:
         self._middleware = middleware
         self._forget_held = forget_held
         self._placement = Placement(cluster, group, topics)
+        self._unowned = Unowned(cluster, group, topics)
         self._failure: FatalError | None = None
         self._forsaken_since: float | None = None
         self.stopping = stopping
@@ -104,6 +106,14 @@ class Membership:
         self.consumer.subscribe(
             list(self._topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
         )
+
+    def look_for_unowned(self, now: float) -> None:
+        """Join anew where partitions are without an owner: the group's leader thereby starts a new round."""
+        unowned = self._unowned.found(now)
+        if unowned:
+            log.warning("nobody has these partitions, joining anew", group=self._group, partitions=sorted(unowned))
+            self.consumer.unsubscribe()
+            self.join()
 
     def leave(self, seconds: float) -> None:
         """Close the consumer, but wait no longer than `seconds`."""

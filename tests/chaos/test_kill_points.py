@@ -83,3 +83,20 @@ def test_a_copy_killed_while_its_partitions_go_to_another(archive_plant: Plant, 
     plant.drop("another", 12 * MEGABYTE)
     plant.change_one()
     plant.finish()
+
+
+@pytest.mark.long
+def test_a_copy_that_is_back_at_once_after_it_was_killed_giving_partitions_away_leaves_none_without_an_owner(
+    plant: Plant,
+) -> None:
+    first, second = plant.assembler("assembler 1"), plant.assembler("assembler 2")
+    plant.watch().start()
+    plant.drop_small(10)
+    first.start(kill_point="loop.during-revoke")
+    wait_until(lambda: plant.received() > 5, within=20)
+    second.start()
+    first.await_point(meanwhile=lambda: plant.drop_small(1))
+    first.kill()
+    first.start()
+    plant.drop_small(40)
+    plant.finish(within=90)
