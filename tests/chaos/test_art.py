@@ -171,9 +171,9 @@ def test_a_broker_that_is_killed_and_comes_back_costs_nobody(fragile_crew: Crew,
     for stage in ("csv_fanout", "entities", "students"):
         crew.service(stage).start()
     crew.night(1_500)
-    for _ in range(2):
-        before = crew.art.counted("students", "saved")
-        wait_until(lambda before=before: crew.art.counted("students", "saved") > before, within=60)
+    # By the second time ART may have worked off what it had before the first.
+    for at_least in (1, 1_000):
+        wait_until(lambda least=at_least: crew.art.counted("students", "saved") >= least, within=60)
         own_broker.kill()
         own_broker.start()
     crew.finish()
