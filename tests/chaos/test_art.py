@@ -25,7 +25,7 @@ STUDENTS = (
     "students.after-post-before-result",
     "students.after-post-before-result:2",
     "students.after-result-before-state",
-    "students.after-result-before-state:3",
+    "students.after-result-before-state:2",
     "students.after-state-before-receipt",
     "students.after-state-before-receipt:2",
 )

@@ -156,8 +156,13 @@ def _compare(
     first: Mapping[str, Any],
     stored: Mapping[str, int],
 ) -> bool:
-    table = Table(title="Students", caption="by the receipts; the last column is what ART itself says", box=box.SIMPLE)
-    columns = ("night", "lines", "delivered", "unchanged", "dead", "held", "failed", "seconds", "ART saved")
+    table = Table(
+        title="Students",
+        caption="by the receipts; the last column is what ART itself says",
+        box=box.SIMPLE,
+        padding=(0, 1),
+    )
+    columns = ("night", "lines", "delivered", "unchanged", "dead", "held", "failed", "s", "at ART")
     for column in columns:
         table.add_column(column, justify="right")
     good = True
