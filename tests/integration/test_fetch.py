@@ -122,13 +122,15 @@ def put(server: FaultySftp, name: str, data: bytes, mtime: int = 1_700_000_000) 
 # --- OpenSSH: keys and host keys ---
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("passphrase", "form"), [("", "RFC4716"), ("open sesame", "RFC4716"), ("open sesame", "PEM")])
+FORMS = (("", "RFC4716"), ("open sesame", "RFC4716"), ("open sesame", "PEM"))
+# There is no such form of Ed25519 keys.
+KEYS = [(kind, *form) for kind in KINDS for form in FORMS if (kind, form[1]) != ("ed25519", "PEM")]
+
+
+@pytest.mark.parametrize(("kind", "passphrase", "form"), KEYS)
 def test_every_kind_of_key_opens_an_openssh_server(
     cluster: Cluster, openssh: OpenSsh, tmp_path: Path, kind: str, passphrase: str, form: str
 ) -> None:
-    if (kind, form) == ("ed25519", "PEM"):
-        pytest.skip("there is no such form of these keys")
     key = make_key(tmp_path / "key", kind, passphrase, form)
     openssh.allow(key)
     options: list[str | Path] = ["--key-file", key, "--fingerprint", openssh.fingerprint]
