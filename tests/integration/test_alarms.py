@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from datetime import timedelta
@@ -13,14 +14,16 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from headrace.broker import EmbeddedBroker, free_port
 from headrace.codec import avro
-from headrace.config import Settings, TopicSettings
+from headrace.config import KafkaSettings, Settings, TopicSettings
 from headrace.events import Covers, UploadAck
+from headrace.kafka.admin import create_missing
 from headrace.kafka.clients import Cluster
 from headrace.keys import encode_key
 from headrace.observe.health import Health
 from headrace.observe.metrics import Metrics
-from headrace.topics import CHUNKS, UPLOAD_ACKS
+from headrace.topics import CHUNKS, SPINE, UPLOAD_ACKS
 from headrace_ops.alarms.service import METRICS, AlarmsService
 from headrace_ops.alarms.settings import AlarmsSettings, SourceRule
 from tests.support.feeding import FedFile, Feeder
@@ -53,8 +56,9 @@ class Running:
         return self.metrics.registry.get_sample_value("headrace_alarm", {"alarm": kind, "about": about})
 
     @property
-    def looked(self) -> bool:
-        return bool(self.metrics.registry.get_sample_value("headrace_alarms_checked"))
+    def last_look(self) -> float:
+        """Seconds since the epoch; 0 before the first."""
+        return self.metrics.registry.get_sample_value("headrace_alarms_checked") or 0.0
 
 
 def settle(feeder: Feeder, cluster: Cluster, file: FedFile, outcome: Any) -> None:
@@ -102,7 +106,7 @@ def test_a_file_that_failed_for_good_and_dead_letters_are_told_of_until_they_are
     window = timedelta(seconds=3)
     with Running(cluster, tmp_path, failed_after=timedelta(0), dead_letter_window=window) as alarms:
         wait_until(lambda: alarms.gauge("file-failed", group) == 1)
-        wait_until(lambda: alarms.looked)
+        wait_until(lambda: alarms.last_look > 0)
         settle(feeder, cluster, dead, "dead_lettered")
         wait_until(lambda: alarms.gauge("dead-letters", group) == 1)
         settle(feeder, cluster, bad, "delivered")
@@ -126,6 +130,46 @@ def test_a_group_that_still_needs_what_will_soon_expire_is_told_of(broker, prefi
         consumer.commit(offsets=[place(1, "pos=1 rcp=0")], asynchronous=False)
         wait_until(lambda: alarms.gauge("retention", f"{group} chunks") == 0)
     consumer.close()
+
+
+def test_a_group_that_still_needs_what_a_limit_of_size_will_soon_delete_is_told_of(tmp_path_factory, prefix, tmp_path):
+    often = {
+        "log.retention.check.interval.ms": "200",
+        "log.initial.task.delay.ms": "200",
+        "log.segment.bytes": "1048576",
+    }
+    broker = EmbeddedBroker(tmp_path_factory.mktemp("small-logs"), free_port(), fast_start=True, extra=often)
+    broker.start()
+    try:
+        topics = {"chunks": TopicSettings(retention_size=3 * 1024**2)}
+        cluster = Cluster(KafkaSettings(bootstrap=broker.bootstrap, prefix=prefix, partitions=1))
+        create_missing(cluster, SPINE, topics)
+        group = f"{prefix}assembler.test"
+        feeder = Feeder(cluster)
+        consumer = cluster.consumer(group)
+        place = _place(cluster, 0)
+        with Running(cluster, tmp_path, topics=topics) as alarms:
+            _feed_mebibytes(feeder, 2)
+            consumer.commit(offsets=[place(0, "pos=0 rcp=0")], asynchronous=False)
+            now = time.time()
+            wait_until(lambda: alarms.last_look > now + 0.2)
+            assert not alarms.gauge("retention", f"{group} chunks")  # nothing is deleted yet, so nothing will be soon
+            _feed_mebibytes(feeder, 4)
+            wait_until(lambda: alarms.gauge("retention", f"{group} chunks") == 1)
+            end = consumer.get_watermark_offsets(place(0, ""), timeout=10)[1]
+            consumer.commit(offsets=[place(end - 20, f"pos={end} rcp=0")], asynchronous=False)
+            wait_until(lambda: alarms.gauge("retention", f"{group} chunks") == 0)
+        consumer.close()
+    finally:
+        broker.kill()
+
+
+def _feed_mebibytes(feeder: Feeder, count: int) -> None:
+    # Batches that are larger than a segment would be refused.
+    for number in range(count):
+        file = FedFile(b"%d" % number, random.Random(number).randbytes(1024**2), chunk=16 * 1024)
+        feeder.send(file, *file.frames())
+        feeder.flush()
 
 
 def _place(cluster: Cluster, partition: int) -> Any:

@@ -104,6 +104,38 @@ def test_a_group_that_needs_what_is_past_its_share_of_the_retention_is_told_of(l
     assert ("expired" in "".join(alarm.message for alarm in found)) == (low < begin)
 
 
+@pytest.mark.parametrize(
+    ("low", "begin", "end", "raised"),
+    [
+        (149, 100, 200, True),
+        (150, 100, 200, False),
+        (200, 100, 200, False),
+        (0, 0, 200, False),
+        (99, 100, 200, True),
+        (100, 100, 111, True),
+        (100, 100, 110, False),
+    ],
+)
+def test_by_size_a_group_is_told_of_that_needs_the_older_half_of_what_is_kept_once_something_is_deleted(
+    low, begin, end, raised
+):
+    place = ("chunks", 0)
+    positions = Positions({"g": {place: Committed(low, end)}}, {place: begin}, {place: end})
+    found = list(rules.retention(positions, {}, {}, {"chunks"}))
+    assert abouts(found) == (["g chunks"] if raised else [])
+    assert ("expired" in "".join(alarm.message for alarm in found)) == (low < begin)
+    assert not list(rules.retention(positions, {}, {}, ()))
+
+
+def test_a_group_that_is_late_by_age_in_one_partition_and_by_size_in_another_is_told_of_once():
+    old, crowded = ("chunks", 0), ("chunks", 1)
+    committed = {old: Committed(0, 0), crowded: Committed(100, 100)}
+    positions = Positions({"g": committed}, {old: 0, crowded: 100}, {old: 9, crowded: 200})
+    (alarm,) = rules.retention(positions, {old: 5, crowded: 100}, {"chunks": DAY}, {"chunks"})
+    assert "older than 1d or among the oldest 50%" in alarm.message
+    assert "2 partitions" in alarm.message
+
+
 def test_a_topic_that_keeps_everything_never_is_late():
     place = ("entities", 0)
     positions = Positions({"g": {place: Committed(0, 0)}}, {place: 0}, {place: 9})

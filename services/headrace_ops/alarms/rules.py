@@ -7,7 +7,7 @@ Messages hold names of sources, jobs, groups, topics and folders, never those of
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Literal, NamedTuple
@@ -20,6 +20,9 @@ from headrace_ops.positions import Positions
 Kind = Literal[
     "silent-source", "job-overdue", "dead-letters", "unknown-schema", "retention", "disk-low", "file-failed"
 ]  # fmt: skip
+
+LEAST_LAG = 10
+"""Messages: who has no more to do than these is not late, however little a topic keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,27 +108,46 @@ def unknown_schemas(handled: Mapping[str, Handled]) -> Iterator[Alarm]:
             yield Alarm("unknown-schema", group, f"{counts.unknown} messages for {group} {told}")
 
 
-def retention(positions: Positions, aged: Mapping[Place, int], limits: Mapping[str, timedelta]) -> Iterator[Alarm]:
-    """Groups that still need what is past its share of the retention of its topic.
+def retention(
+    positions: Positions,
+    aged: Mapping[Place, int],
+    limits: Mapping[str, timedelta],
+    sized: Collection[str] = (),
+    share: float = 0.5,
+) -> Iterator[Alarm]:
+    """Groups that still need what is past its share of the retention of its topic, whether age or size ends it.
 
     It is the low-water mark that counts: who takes over goes on from there.
 
     Parameters:
-        aged: by place the first offset that is younger than that share.
-        limits: that share of the retention, by topic.
+        aged: by place the first offset that is younger than that share of the retention by age.
+        limits: that share of the retention by age, by topic.
+        sized: topics of which a partition keeps so many bytes; `share`: that of the retention by size. Clients cannot
+            ask for sizes, so messages are counted, and only where something was deleted already.
     """
     for group, committed in positions.groups.items():
-        late: dict[str, int] = {}
-        expired: dict[str, int] = {}
+        late: dict[str, dict[Place, list[str]]] = {}
         for place, where in committed.items():
-            if place[0] in limits and where.low < min(aged.get(place, 0), positions.ends.get(place, 0)):
-                late[place[0]] = late.get(place[0], 0) + 1
-                if where.low < positions.begins.get(place, 0):
-                    expired[place[0]] = expired.get(place[0], 0) + 1
-        for topic, count in late.items():
-            told = f"{group} needs messages of {topic} older than {format_duration(limits[topic])}"
-            gone = f"; in {expired[topic]} of them they have expired already" if topic in expired else ""
-            yield Alarm("retention", f"{group} {topic}", f"{told}, in {count} partitions{gone}")
+            topic = place[0]
+            begin, end = positions.begins.get(place, 0), positions.ends.get(place, 0)
+            reasons = []
+            if topic in limits and where.low < min(aged.get(place, 0), end):
+                reasons.append(f"older than {format_duration(limits[topic])}")
+            if topic in sized and _nearly_outgrown(where.low, begin, end, share):
+                reasons.append(f"among the oldest {1 - share:.0%} of what its size lets it keep")
+            if reasons:
+                late.setdefault(topic, {})[place] = reasons
+        for topic, places in late.items():
+            told = " or ".join(sorted({reason for reasons in places.values() for reason in reasons}, reverse=True))
+            expired = sum(committed[place].low < positions.begins.get(place, 0) for place in places)
+            gone = f"; in {expired} of them they have expired already" if expired else ""
+            message = f"{group} needs messages of {topic} that are {told}, in {len(places)} partitions{gone}"
+            yield Alarm("retention", f"{group} {topic}", message)
+
+
+def _nearly_outgrown(low: int, begin: int, end: int, share: float) -> bool:
+    """Whether a place is past its share of a partition that has begun to delete what is too much."""
+    return begin > 0 and end - low > LEAST_LAG and low - begin < (1 - share) * (end - begin)
 
 
 def disks_low(least: int, free: Mapping[str, int]) -> Iterator[Alarm]:

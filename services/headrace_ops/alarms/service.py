@@ -78,6 +78,7 @@ class AlarmsService:
         self._surveyor = Surveyor(cluster, self._topics, frozenset({deciders}))
         self._zone = None if settings.timezone is None else ZoneInfo(settings.timezone)
         self._limits = self._retention_limits()
+        self._sized = frozenset(topic.name for topic in self._topics if self._kept(topic, "retention.bytes") > 0)
         self._webhook: Webhook | None = None
 
     def run(self, stop: threading.Event) -> None:
@@ -112,7 +113,8 @@ class AlarmsService:
                 continue
             next_look = time.monotonic() + self._settings.check_every.total_seconds()
             try:
-                retention = list(rules.retention(*self._positions(), self._limits))
+                share = self._settings.retention_share
+                retention = list(rules.retention(*self._positions(), self._limits, self._sized, share))
             except TransientError as error:
                 # What stood before may still stand; nobody can say.
                 log.warning("waiting for Kafka", problem=str(error))
@@ -177,10 +179,13 @@ class AlarmsService:
         """How old a message may be that somebody still needs, by topic; topics that keep all have none."""
         limits = {}
         for topic in self._topics:
-            kept = int(wanted_properties(topic, 1, self._shared.topics)["retention.ms"])
+            kept = self._kept(topic, "retention.ms")
             if kept > 0:
                 limits[topic.name] = timedelta(milliseconds=kept) * self._settings.retention_share
         return limits
+
+    def _kept(self, topic: Topic, rule: str) -> int:
+        return int(wanted_properties(topic, 1, self._shared.topics)[rule])
 
     def _follower(self) -> Follower:
         """Reads as far back as any rule looks."""

@@ -52,7 +52,7 @@ class AlarmsSettings(ServiceSettings):
     )
     retention_share: float = Field(
         0.5,
-        description="Alarm when the oldest message a service still needs is older than this share of the retention.",
+        description="Alarm when what a service still needs is past this share of the retention, by age or by size.",
         gt=0,
         le=1,
     )
