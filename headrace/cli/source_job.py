@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 
 from headrace.cli.copies import groups_of, own_copies
-from headrace.cli.following import follow, say_how_to_follow
+from headrace.cli.following import follow, say_how_to_follow, stop
 from headrace.cli.interrupts import Interrupts, OnInterrupt, interrupts
 from headrace.cli.job_report import JobReport, job_reporting
 from headrace.cli.runtime import Session
@@ -85,6 +85,7 @@ class SourceJob:
         self._began: int | None = None
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._left = False
 
     def begin(self, *, standing: bool = False) -> None:
         """Say that the job is to run and its source has not announced all yet; from now on, listen for its stop."""
@@ -108,6 +109,7 @@ class SourceJob:
         self._stop_listening()
         code = follow(self._follower, self._writer, self.report, self.asked, self.told_to_stop)
         self.report.close(self._follower.known.job, code)
+        self._left = code is Exit.DETACHED
         return code
 
     def leave(self) -> Exit:
@@ -115,7 +117,15 @@ class SourceJob:
         self._stop_listening()
         say_how_to_follow(self.report, self.job)
         self.report.close(self._follower.known.job, Exit.DETACHED)
+        self._left = True
         return Exit.DETACHED
+
+    def heed_late_stop(self) -> None:
+        """Stop a job that was left, if the user wanted that only while our services were draining."""
+        if self._left and self.asked.stop.is_set() and not self._follower.told_to_stop():
+            stop(self._follower, self._writer)
+            # Not by the report, whose last word has been said.
+            typer.echo(f"stopping {self.job}: no more of it is sent; see: headrace jobs show {self.job}", err=True)
 
     def refuse(self, service: str) -> None:
         """One of our services cannot run as it is set: leave the job, since nobody knows who else would do it."""
@@ -186,6 +196,7 @@ def source_job(context: typer.Context, session: Session, cluster: Cluster, reque
                 running.known = read_jobs(cluster, job).get(job, Known())
                 yield running
         finally:
+            running.heed_late_stop()
             running.close()
         if running.refused is not None:
             logs = folder / f"{job}.log"

@@ -8,6 +8,7 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from headrace.broker import EmbeddedBroker
@@ -125,15 +126,15 @@ def test_two_jobs_that_send_the_same_files_at_once_both_balance(site: Site, tmp_
         assert site.last(name)["state"] == "balanced"
 
 
-def test_the_first_interrupt_detaches_and_the_job_can_be_followed_to_its_end(site: Site, tmp_path: Path):
+def test_the_first_ctrl_c_on_a_terminal_detaches_and_the_job_can_be_followed_to_its_end(site: Site, tmp_path: Path):
     files = make_files(tmp_path / "in", 5)
     away = site.external()
     with away.service("run", "ledger"):
-        command = upload(away, files, "night")
+        terminal = away.terminal("upload", *files, "--job", "night", "--to", "assembler")
         wait_until(lambda: away.last("night").get("reason") == f"5 wait for {site.group}", within=30)
-        command.interrupt()
-        assert command.end() == 4
-        assert command.says("headrace jobs follow night")
+        terminal.press_ctrl_c()
+        terminal.expect(r"headrace\s+jobs\s+follow\s+night.*headrace\s+jobs\s+stop\s+night")
+        assert terminal.ended() == 4
         assert away.last("night")["state"] == "running"
     follower = site.start("jobs", "follow", "night", "--json")
     with site.service("run", "assembler"):
@@ -142,18 +143,49 @@ def test_the_first_interrupt_detaches_and_the_job_can_be_followed_to_its_end(sit
     check_books(site, "night", site.group)
 
 
-def test_the_second_interrupt_stops_the_job(site: Site, tmp_path: Path):
+def test_the_second_ctrl_c_on_a_terminal_stops_the_job_and_its_books_are_right(site: Site, tmp_path: Path):
     files = make_files(tmp_path / "in", 400, 1_000_000)
-    command = upload(site, files, "night", "--n_threads", "1")
-    command.await_line("sent file-")
-    command.interrupt()
+    terminal = site.terminal("upload", *files, "--job", "night", "--to", "assembler", "--n_threads", "1")
+    terminal.expect(r"sending.*MB/s")
+    terminal.press_ctrl_c()
     time.sleep(0.05)  # two signals that are pending at once are one
-    command.interrupt()
-    assert command.end() == 1, command.text
+    terminal.press_ctrl_c()
+    terminal.expect(r"night: stopped")
+    assert terminal.ended() == 1
     last = site.last("night")
     assert last["state"] == "stopped"
     assert 0 < last["books"][0]["delivered"] < 400
     check_books(site, "night", site.group)
+
+
+def test_a_second_ctrl_c_that_comes_when_the_job_is_left_already_stops_it_all_the_same(site: Site, tmp_path: Path):
+    folder = tmp_path / "in"
+    make_files(folder, 3)
+    terminal = site.terminal("watch", folder, "--settle", "0s", "--job", "instrument", "--to", "assembler")
+    wait_until(lambda: sum(book["delivered"] for book in site.last("instrument").get("books", [])) == 3, within=40)
+    ledger = next(each for each in psutil.Process(terminal.process.pid).children() if "ledger" in each.cmdline())
+    ledger.suspend()  # it drains so long
+    terminal.press_ctrl_c()
+    terminal.expect("detached from instrument")
+    terminal.press_ctrl_c()
+    ledger.resume()
+    terminal.expect("stopping instrument")
+    assert terminal.ended() == 4
+    shown = site.run("jobs", "show", "instrument")
+    assert "stopped" in shown.text, shown.text
+
+
+def test_with_on_interrupt_stop_the_first_ctrl_c_stops_the_job(site: Site, tmp_path: Path):
+    folder = tmp_path / "in"
+    make_files(folder, 3)
+    terminal = site.terminal(
+        "watch", folder, "--settle", "0s", "--job", "instrument", "--to", "assembler", "--on-interrupt", "stop"
+    )
+    wait_until(lambda: sum(book["delivered"] for book in site.last("instrument").get("books", [])) == 3, within=40)
+    terminal.press_ctrl_c()
+    assert terminal.ended() == 0
+    assert site.last("instrument")["state"] == "stopped"
+    check_books(site, "instrument", site.group)
 
 
 def test_a_stop_from_elsewhere_ends_the_command(site: Site, tmp_path: Path):

@@ -20,6 +20,7 @@ import msgpack
 
 from tests.support.oracle import SCHEMAS, SINGLE_OBJECT_HEADER, avro_records, messages
 from tests.support.processes import HEADRACE
+from tests.support.terminal import Terminal
 from tests.support.waiting import wait_until
 
 BAD = ("failed", "dead_lettered", "held")
@@ -60,6 +61,11 @@ class Site:
 
     def start(self, *arguments: str | Path) -> Command:
         return Command(self, [str(each) for each in arguments])
+
+    def terminal(self, *arguments: str | Path) -> Terminal:
+        """A command on a terminal of its own, where somebody may press Ctrl-C."""
+        self.folder.mkdir(exist_ok=True)
+        return Terminal([HEADRACE, *arguments], self.environment)
 
     def run(self, *arguments: str | Path, within: float = 60.0) -> Command:
         """Run a command to its end."""

@@ -34,6 +34,10 @@ class Terminal:
         """Type a line and press enter."""
         os.write(self._handle, f"{line}\n".encode())
 
+    def press_ctrl_c(self) -> None:
+        """What the key sends: the terminal makes it a SIGINT for every process of the foreground group."""
+        os.write(self._handle, b"\x03")
+
     def expect(self, pattern: str, within: float = 30.0) -> None:
         """Wait until the pattern is on the screen after what was found before, and move behind it."""
         deadline = time.monotonic() + within
