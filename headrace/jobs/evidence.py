@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from headrace.codec import avro
 from headrace.errors import PoisonError
-from headrace.events import Covers, FileEvent, UploadAck
+from headrace.events import Covers, FileEvent, Outcome, UploadAck
 from headrace.jobs.books import FileBooks
 from headrace.kafka.clients import Cluster
 from headrace.kafka.raw import RawMessage
@@ -19,13 +21,31 @@ from headrace.topics import FILES, UPLOAD_ACKS
 EvidenceType = TypeVar("EvidenceType", FileEvent, UploadAck)
 
 
+class Place(NamedTuple):
+    """Whose receipt of which version a key of the receipts topic stands for."""
+
+    group: str
+    file: bytes
+
+
+class Told(NamedTuple):
+    """Where somebody outside tells of lines of a file, and how many of them have which outcome."""
+
+    where: str
+    counts: Mapping[Outcome, int]
+
+
 @dataclass(slots=True)
 class Evidence:
-    """The books of a job with the last event of each version, and why groups did not take some."""
+    """The books of a job with the last event of each version, and why groups did not take some.
+
+    `told` has, by group and version, what receipts of some of its lines say on where more is told, by item.
+    """
 
     books: FileBooks = field(default_factory=FileBooks)
     versions: dict[bytes, FileEvent] = field(default_factory=dict)
     codes: dict[tuple[bytes, str], str] = field(default_factory=dict)
+    told: dict[Place, dict[str, Told]] = field(default_factory=dict)
 
     def take(self, evidence: FileEvent | UploadAck) -> None:
         """Take what a source or a group said."""
@@ -39,6 +59,12 @@ class Evidence:
         cover: Covers | None = worst(evidence.covers) if evidence.covers else None
         if evidence.file is not None and cover is not None and cover.code:
             self.codes[evidence.file, evidence.group] = cover.code
+        if evidence.file is not None and evidence.where is not None and evidence.item != evidence.file.hex():
+            counts: Counter[Outcome] = Counter()
+            for each in evidence.covers:
+                counts[each.outcome] += each.count
+            place = self.told.setdefault(Place(evidence.group, evidence.file), {})
+            place[evidence.item] = Told(evidence.where, counts)
 
 
 def job_of(message: RawMessage) -> str | None:
@@ -47,13 +73,6 @@ def job_of(message: RawMessage) -> str | None:
         if name == "hr-job" and value:
             return value.decode("utf-8", "replace")
     return None
-
-
-class Place(NamedTuple):
-    """Whose receipt of which version a key of the receipts topic stands for."""
-
-    group: str
-    file: bytes
 
 
 def place_of(message: RawMessage) -> Place | None:

@@ -6,7 +6,7 @@ A receipt holds its lines as bitmaps. Those of a very large file are told in pie
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
@@ -21,6 +21,9 @@ LINES_OF_A_RECEIPT = 1 << 21
 
 UNREADABLE = "unreadable"
 """Code of lines whose records could not be decoded; their bytes are among the dead letters."""
+
+BATCH = "batch/"
+"""How the names of receipts of batches begin."""
 
 
 @dataclass(slots=True, eq=False)
@@ -140,19 +143,40 @@ class FilePart:
             item = self.item if not number else f"{self.item}/{number}"
             if number:
                 context.open(item, replace(self.first, item=item))
-            context.receipt(
-                UploadAck(
-                    group=context.group,
-                    item=item,
-                    job=self.job,
-                    file=self.file,
-                    partition=self.first.partition.number,
-                    first=self.first.offset,
-                    last=self.last,
-                    covers=pieces[number],
-                    at=time.time_ns() // 1000,
-                )
-            )
+            context.receipt(self._receipt(context, item, pieces[number], self.last))
+
+    def hand_over_batch(
+        self, context: Context, name: str, where: str, lines: Mapping[tuple[Outcome, str | None], BitMap64], last: int
+    ) -> None:
+        """Say of some lines, before the part is done, that they went in one batch, and where that is told of.
+
+        The receipt is called `batch/<name>/<item>`, so that nobody takes it for a receipt of the part.
+
+        Parameters:
+            where: URL of the batch's status.
+            lines: what became of those of its lines that are of this part.
+            last: offset of the last of them.
+        """
+        item = f"{BATCH}{name}/{self.item}"
+        context.open(item, replace(self.first, item=item))
+        covers = [_covers(outcome, code, mine) for (outcome, code), mine in sorted(lines.items(), key=_key)]
+        context.receipt(self._receipt(context, item, covers, last, where))
+
+    def _receipt(
+        self, context: Context, item: str, covers: list[Covers], last: int, where: str | None = None
+    ) -> UploadAck:
+        return UploadAck(
+            group=context.group,
+            item=item,
+            job=self.job,
+            file=self.file,
+            partition=self.first.partition.number,
+            first=self.first.offset,
+            last=last,
+            covers=covers,
+            where=where,
+            at=time.time_ns() // 1000,
+        )
 
 
 def item_of(file: bytes, partition: int) -> str:

@@ -62,6 +62,11 @@ def test_a_load_ends_when_every_line_is_at_art_and_the_same_again_does_nothing(
     assert report["adds_up"]
     assert file_of(report)["delivered"] == 300
     assert file_of(report, "art_schools")["delivered"] == 25
+    batches = file_of(report)["batches"]
+    assert sum(batch["delivered"] for batch in batches) == 300
+    known = {f"{art.settings().url}/external/student/batch/{batch}" for batch in art.served.world.batches}
+    assert {batch["status_url"] for batch in batches} == known
+    assert {line.partition(": ")[2] for line in office.art("report", job_of(first)).lines if "URL" in line} == known
 
 
 def test_a_night_from_the_server_then_the_next_night_of_which_only_the_changed_are_sent(
@@ -88,6 +93,8 @@ def test_a_night_from_the_server_then_the_next_night_of_which_only_the_changed_a
     assert gone == set(stored(art)) - {row["SSID"] for _, row in rows_of(night.students)}
     counts = [row for row in table(tmp_path / "reports" / "second.csv") if row["dataset"] == "art_students"]
     assert sum(int(row["rows"]) for row in counts) == 399
+    batches = table(tmp_path / "reports" / "second-batches.csv")
+    assert sum(int(row["delivered"]) for row in batches) == night.summary.changed + 2
     assert second.says("written: ")
 
 

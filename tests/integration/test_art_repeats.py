@@ -158,7 +158,8 @@ def test_rows_that_another_copy_has_by_now_are_not_sent_when_art_comes_back() ->
             settled: list[str] = []
             async with ArtClient(art_settings(served)) as client:
                 sender = Sender(
-                    client, SystemTime(), lambda: True, lambda row, _: settled.append(row.ssid), LIMITS, 100
+                    client, SystemTime(), lambda: True,
+                    lambda rows, _: settled.extend(row.ssid for row, _ in rows), LIMITS, 100,
                 )  # fmt: skip
                 rows = [encoded(number) for number in range(4)]
                 sending = asyncio.create_task(sender.send(rows))
@@ -181,7 +182,8 @@ def test_a_post_that_was_under_way_while_the_process_slept_is_broken_off() -> No
             settled: list[str] = []
             async with ArtClient(art_settings(served)) as client:
                 sender = Sender(
-                    client, SystemTime(), lambda: next(awake), lambda row, _: settled.append(row.ssid), LIMITS, 9_000
+                    client, SystemTime(), lambda: next(awake),
+                    lambda rows, _: settled.extend(row.ssid for row, _ in rows), LIMITS, 9_000,
                 )  # fmt: skip
                 rows = [encoded(number) for number in range(3_000)]
                 assert sum(len(row.student) for row in rows) > 2 * 1024 * 1024

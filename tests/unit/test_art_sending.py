@@ -56,9 +56,10 @@ def send(answers: Answers, count: int) -> dict[str, PermanentError | None]:
     """What became of so many students."""
     settled: dict[str, PermanentError | None] = {}
 
-    def told(row: Row, problem: PermanentError | None) -> None:
-        assert row.ssid not in settled
-        settled[row.ssid] = problem
+    def told(rows: Sequence[tuple[Row, PermanentError | None]], _batch: str | None) -> None:
+        for row, problem in rows:
+            assert row.ssid not in settled
+            settled[row.ssid] = problem
 
     limits = Limits(timedelta(seconds=15), timedelta(minutes=10), timedelta(minutes=1))
     sender = Sender(answers, Clock(), lambda: True, told, limits, 1_000)  # type: ignore[arg-type]

@@ -72,7 +72,7 @@ class ArtClient:
 
     async def batch(self, batch_id: str) -> BatchStatus:
         """How far a batch is. One that ART does not know is ArtFault, as any fault of ART is."""
-        answer = await self._call("GET", f"/external/student/batch/{quote(batch_id, safe='')}", "batch_status", _OK)
+        answer = await self._call("GET", _batch_path(batch_id), "batch_status", _OK)
         return _made(BatchStatus.of, answer, "batch_status")
 
     async def post_student(self, student: bytes) -> bool:
@@ -173,6 +173,15 @@ class ArtClient:
                 raise problem
             self._tokens.refused(token)
         raise TokenNotTaken(endpoint=endpoint)
+
+
+def batch_url(settings: ArtSettings, batch_id: str) -> str:
+    """Where ART tells how far a batch is, to whoever submitted it."""
+    return settings.url + _batch_path(batch_id)
+
+
+def _batch_path(batch_id: str) -> str:
+    return f"/external/student/batch/{quote(batch_id, safe='')}"
 
 
 def _parsed(answer: Answer, endpoint: str) -> Any:

@@ -79,5 +79,7 @@ def show(found: LoadReport) -> None:
         if missing is not None:
             rows.append(("", "known, not in this file", "never deleted", str(len(missing))))
     print_table(("file", "", "why", "number"), rows)
+    for url in dict.fromkeys(url for each in found.files for url in each.batches):
+        typer.echo(f"Batch status URL: {url}")
     if all(each.adds_up for each in found.files):
         typer.echo("every line is accounted for")

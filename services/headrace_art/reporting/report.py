@@ -25,7 +25,15 @@ from headrace_art.confirmed import Confirmed
 from headrace_art.mapping import StudentMapper
 from headrace_art.reporting.absent import Student, absent
 from headrace_art.reporting.rejects import Reject, Rejects
-from headrace_art.reporting.summary import COLUMNS, OPEN, FileSummary, summaries, table
+from headrace_art.reporting.summary import (
+    BATCH_COLUMNS,
+    COLUMNS,
+    OPEN,
+    FileSummary,
+    batch_table,
+    summaries,
+    table,
+)
 from headrace_art.reporting.upload_form import COLUMNS as UPLOAD_COLUMNS
 from headrace_art.reporting.upload_form import upload_row
 
@@ -162,13 +170,18 @@ class Reporter:
 
 
 def write_summary(report: LoadReport, out: Path) -> list[Path]:
-    """Write the report as JSON and as CSV; both hold counts only. Raises ReportNotWritten."""
+    """Write the report as JSON and as CSV, its batches in a file of their own. Counts only. Raises ReportNotWritten."""
     with _folder(out):
         whole, counts = out / f"{report.job}.json", out / f"{report.job}.csv"
         whole.write_bytes(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-        with counts.open("w", encoding="utf-8", newline="") as file:
-            _rows(file, COLUMNS, table(report.job, report.files))
-    return [whole, counts]
+        batches = out / f"{report.job}-batches.csv"
+        for path, columns, rows in (
+            (counts, COLUMNS, table(report.job, report.files)),
+            (batches, BATCH_COLUMNS, batch_table(report.job, report.files)),
+        ):
+            with path.open("w", encoding="utf-8", newline="") as file:
+                _rows(file, columns, rows)
+    return [whole, counts, batches]
 
 
 def write_rows(report: LoadReport, rejects: Mapping[str, list[Reject]], mapper: StudentMapper, out: Path) -> list[Path]:

@@ -5,17 +5,19 @@ Rows = delivered + unchanged + dead-lettered + held + failed + open, for every f
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from headrace.events import FileEvent, Outcome
-from headrace.jobs.evidence import Evidence
+from headrace.jobs.evidence import Evidence, Place
 
 OPEN = "open"
 """Lines that nothing was said of yet."""
 OUTCOMES: tuple[str, ...] = ("delivered", "unchanged", "dead_lettered", "held", "failed", OPEN)
 COLUMNS = ("job", "file", "dataset", "outcome", "code", "rows")
+BATCH_COLUMNS = ("job", "file", "batch_status_url", "delivered", "dead_lettered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class FileSummary:
         partial: whether only a part of the rows was asked for.
         refused: why nothing of it was read.
         counts: rows by outcome and code.
+        batches: that its rows went to ART in, by the URL of their status.
     """
 
     name: str
@@ -39,6 +42,7 @@ class FileSummary:
     partial: bool = False
     refused: str | None = None
     counts: Mapping[tuple[str, str | None], int] = field(default_factory=dict)
+    batches: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def sums(self) -> dict[str, int]:
@@ -63,6 +67,7 @@ class FileSummary:
             "file": self.name, "id": self.file.hex(), "dataset": self.dataset, "bytes": self.size,
             "alg": self.alg, "hash": None if self.hash is None else self.hash.hex(), "rows": self.rows,
             "partial": self.partial, "refused": self.refused, **self.sums, "codes": codes, "adds_up": self.adds_up,
+            "batches": [{"status_url": url, **_of_batch(counts)} for url, counts in self.batches.items()],
         }  # fmt: skip
 
 
@@ -81,7 +86,7 @@ def summaries(evidence: Evidence, readers: Mapping[str, str]) -> list[FileSummar
         fanned = lines.fanned.get(file)
         if fanned is None:
             refused = next((code for (of, _), code in evidence.codes.items() if of == file), None)
-            found.append(_file(event, dataset, None, False, refused, {}))
+            found.append(_file(event, dataset, None, False, refused, {}, {}))
             continue
         counts: dict[tuple[str, str | None], int] = {
             (outcome, code): count for (outcome, code), count in fanned.counts().items() if outcome != "delivered"
@@ -100,7 +105,8 @@ def summaries(evidence: Evidence, readers: Mapping[str, str]) -> list[FileSummar
             outcome_left = "failed" if said is not None and said.given_up else OPEN
             counts[outcome_left, None] = counts.get((outcome_left, None), 0) + len(left)
         rows = fanned.counts().total()
-        found.append(_file(event, dataset, rows, fanned.where is None, None, counts))
+        batches = _batches(evidence, Place(readers[dataset], file))
+        found.append(_file(event, dataset, rows, fanned.where is None, None, counts, batches))
     return sorted(found, key=lambda each: (each.dataset, each.name))
 
 
@@ -111,10 +117,11 @@ def _file(
     partial: bool,
     refused: str | None,
     counts: Mapping[tuple[str, str | None], int],
+    batches: Mapping[str, Mapping[str, int]],
 ) -> FileSummary:
     return FileSummary(
         event.path.decode("utf-8", "backslashreplace"), event.file, dataset, event.size, event.alg, event.hash, rows,
-        partial, refused, counts,
+        partial, refused, counts, batches,
     )  # fmt: skip
 
 
@@ -129,3 +136,24 @@ def table(job: str, files: list[FileSummary]) -> list[tuple[str, ...]]:
             for (outcome, code), count in sorted(each.counts.items(), key=str)
         ]
     return found
+
+
+def batch_table(job: str, files: list[FileSummary]) -> list[tuple[str, ...]]:
+    """The batches in CSV form, see `BATCH_COLUMNS`."""
+    return [
+        (job, each.name, url, *(str(count) for count in _of_batch(counts).values()))
+        for each in files
+        for url, counts in each.batches.items()
+    ]
+
+
+def _batches(evidence: Evidence, place: Place) -> dict[str, Counter[str]]:
+    """The batches of a file; ART's names for them begin with the time, so they are in the order of their sending."""
+    found: dict[str, Counter[str]] = {}
+    for told in evidence.told.get(place, {}).values():
+        found.setdefault(told.where, Counter()).update(told.counts)
+    return dict(sorted(found.items()))
+
+
+def _of_batch(counts: Mapping[str, int]) -> dict[str, int]:
+    return {outcome: counts.get(outcome, 0) for outcome in ("delivered", "dead_lettered")}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
 
@@ -60,6 +60,10 @@ class Row(Protocol):
         """Whether it must not be sent any more."""
 
 
+Settled = tuple[Row, PermanentError | None]
+"""A row and what became of it."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What the sender keeps to; see the settings of the stage."""
@@ -101,7 +105,8 @@ class Sender:
 
     Parameters:
         may_act: whether this process may still change anything.
-        settled: told of each row what became of it: None, or why it never will be there.
+        settled: told of rows what became of each, None or why it never will be there, and of the batch that they went
+            in; no batch of a row that ART did not take into any.
         limit: students that may be at ART unprocessed.
     """
 
@@ -110,7 +115,7 @@ class Sender:
         client: ArtClient,
         time: Time,
         may_act: Callable[[], bool],
-        settled: Callable[[Row, PermanentError | None], None],
+        settled: Callable[[Sequence[Settled], str | None], None],
         limits: Limits,
         limit: int,
     ) -> None:
@@ -144,7 +149,7 @@ class Sender:
                 sent, status = await self._through(part)
             except RefusedError as error:
                 if len(part) == 1:
-                    self._settled(part[0], error)
+                    self._settled([(part[0], error)], None)
                 else:
                     under_way += _halves(part)
                 continue
@@ -152,30 +157,32 @@ class Sender:
             if failed is None:
                 under_way += _halves(sent)
                 continue
-            not_yet = self._reconcile(sent, failed)
+            not_yet = self._reconcile(sent, failed, status.id)
             if not_yet and denied_since is None:
                 denied_since = self._time.now()
             limit = self._limits.access_wait.total_seconds()
             if not_yet and denied_since is not None and self._time.now() - denied_since >= limit:
-                for row in not_yet:
-                    self._settled(row, AccessDenied(seconds=limit))
+                self._settled([(row, AccessDenied(seconds=limit)) for row in not_yet], status.id)
             else:
                 denied += not_yet
 
-    def _reconcile(self, rows: Sequence[Row], failed: Mapping[str, str]) -> list[Row]:
+    def _reconcile(self, rows: Sequence[Row], failed: Mapping[str, str], batch_id: str) -> list[Row]:
         """Settle the students of a batch that is done; those that ART may take later.
 
         Schools that were just created are granted after some seconds, at each node (reference art 3.6).
         """
         denied: list[Row] = []
+        settled: list[Settled] = []
         for row in rows:
             message = failed.get(row.ssid)
             if message is None:
-                self._settled(row, None)
+                settled.append((row, None))
             elif any(words in message for words in _NOT_YET):
                 denied.append(row)
             else:
-                self._settled(row, StudentRefused())
+                settled.append((row, StudentRefused()))
+        if settled:
+            self._settled(settled, batch_id)
         return denied
 
     async def _through(self, rows: Sequence[Row]) -> tuple[Sequence[Row], BatchStatus]:
@@ -190,7 +197,8 @@ class Sender:
                 kill.point("students.after-post-before-result")
                 status = await self._follow(batch_id, held)
                 if status is not None:
-                    return sent, status
+                    # Under our own name for it: what ART says there is not asked for.
+                    return sent, replace(status, id=batch_id)
                 log.warning("a batch stalled, its students are sent again", students=len(rows))
                 held.restore()
         finally:

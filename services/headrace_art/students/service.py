@@ -24,12 +24,14 @@ from headrace.state.keyed import KeyedState
 from headrace_art.accounting import FilePart, about, covered, item_of, open_part
 from headrace_art.background import Background
 from headrace_art.client import ArtClient, ArtSettings
+from headrace_art.client.art import batch_url
 from headrace_art.client.timing import SystemTime, Time
 from headrace_art.confirmed import Confirmed
 from headrace_art.earlier import QUIET_SECONDS, Earlier
 from headrace_art.resending import RESEND
+from headrace_art.students.batches import BatchLines
 from headrace_art.students.deciding import Decider, Pending
-from headrace_art.students.sending import Limits, Row, Sender
+from headrace_art.students.sending import Limits, Sender, Settled
 from headrace_art.students.settings import StudentsSettings
 from headrace_art.topics import STATE_STUDENTS
 
@@ -90,7 +92,7 @@ class Students(Stage):
         self._in_hand = 0
         self._assigned: set[int] = set()
         self._waiting_for: dict[str, float] = {}
-        self._results: deque[tuple[Pending, PermanentError | None]] = deque()
+        self._results: deque[tuple[Sequence[Settled], str | None]] = deque()
         self._failures: deque[BaseException] = deque()
         self._sender: Sender | None = None
         self._background = Background(self._connected, self._failures.append)
@@ -145,7 +147,7 @@ class Students(Stage):
         if self._results:
             kill.point("students.after-result-before-state")
         while self._results:
-            self._settled(*self._results.popleft())
+            self._take_in(*self._results.popleft())
         self._submit(everything=self._queued_since + self._settings.linger.total_seconds() <= time.monotonic())
         for place, part in list(self._parts.items()):
             if part.ended and not part.pending:
@@ -197,9 +199,8 @@ class Students(Stage):
         settings = self._settings
         limits = Limits(settings.slow, settings.stall, settings.access_wait)
 
-        def settled(row: Row, problem: PermanentError | None) -> None:
-            if isinstance(row, Pending):
-                self._results.append((row, problem))
+        def settled(rows: Sequence[Settled], batch_id: str | None) -> None:
+            self._results.append((rows, batch_id))
 
         async with ArtClient(self._art, time=self._time) as client:
             self._sender = Sender(client, self._time, self._context.may_act, settled, limits, self._limit)
@@ -286,6 +287,18 @@ class Students(Stage):
         if everything or full or self._queue_bytes >= self._art.body_limit * BODY_SHARE:
             rows, self._queue, self._queue_bytes = self._queue, [], 0
             self._background.submit(lambda sender: sender.send(rows))
+
+    def _take_in(self, rows: Sequence[Settled], batch_id: str | None) -> None:
+        """Settle rows, and say where ART tells of their batch."""
+        batch: dict[FilePart, BatchLines] = {}
+        for pending, problem in rows:
+            assert isinstance(pending, Pending)  # noqa: S101 - what `_submit` has handed over
+            self._settled(pending, problem)
+            if batch_id is not None and not pending.part.cancelled:
+                batch.setdefault(pending.part, BatchLines()).add(pending, problem)
+        for part, lines in batch.items():
+            where = batch_url(self._art, batch_id or "")
+            part.hand_over_batch(self._context, batch_id or "", where, lines.by_outcome, lines.last)
 
     def _settled(self, pending: Pending, problem: PermanentError | None) -> None:
         part = pending.part
