@@ -29,12 +29,21 @@ from headrace.kafka.clients import METADATA_SECONDS, Cluster, KafkaUnreachable, 
 from headrace.topics import Topic
 
 ADMIN_SECONDS = 30.0
+GROUPS_SECONDS = 5.0
 
 _NO_LEADER_YET = frozenset(
     {
         confluent_kafka.KafkaError.LEADER_NOT_AVAILABLE,
         confluent_kafka.KafkaError.NOT_LEADER_FOR_PARTITION,
         confluent_kafka.KafkaError.UNKNOWN_TOPIC_OR_PART,
+    }
+)
+
+_NO_COORDINATOR_YET = frozenset(
+    {
+        confluent_kafka.KafkaError.NOT_COORDINATOR,
+        confluent_kafka.KafkaError.COORDINATOR_NOT_AVAILABLE,
+        confluent_kafka.KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     }
 )
 
@@ -159,7 +168,10 @@ def apply(cluster: Cluster, changes: Iterable[Change]) -> None:
             resource = ConfigResource(ResourceType.TOPIC, change.topic, incremental_configs=entries)
             answers = admin.incremental_alter_configs([resource], request_timeout=ADMIN_SECONDS)
             _await(cluster, answers, "alter", change.topic)
-    _await_metadata(cluster, admin, {change.topic for change in changes if change.create})
+    created = {change.topic for change in changes if change.create}
+    _await_metadata(cluster, admin, created)
+    if created:
+        _await_groups(cluster, admin)
 
 
 def create_missing(
@@ -245,6 +257,24 @@ def _await_metadata(cluster: Cluster, admin: AdminClient, names: set[str]) -> No
         if time.monotonic() > deadline:
             raise KafkaUnreachable(bootstrap=cluster.bootstrap, problem=f"{min(absent)} was created but is not there")
         time.sleep(0.05)
+
+
+def _await_groups(cluster: Cluster, admin: AdminClient) -> None:
+    """See that Kafka has its own topic for the offsets of groups, which it creates when the first group is asked about.
+
+    A consumer that is the first to ask tries again only after 3 s. Measured with librdkafka 2.16 on a new broker.
+    """
+    group = cluster.group_name("apply", "none")
+    deadline = time.monotonic() + GROUPS_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            admin.describe_consumer_groups([group], request_timeout=GROUPS_SECONDS)[group].result()
+        except confluent_kafka.KafkaException as failure:
+            if failure.args[0].code() not in _NO_COORDINATOR_YET:
+                return
+            time.sleep(0.05)
+        else:
+            return
 
 
 def _messages(cluster: Cluster, admin: AdminClient, counts: Mapping[str, int]) -> dict[str, int]:

@@ -25,7 +25,7 @@ from tests.support.running import new_cluster
 SETTLE = 1.0
 POLL = 2.0
 IDLE = 60.0
-DROPS, POLLED_DROPS = 50, 20
+DROPS, POLLED_DROPS, STARTS = 50, 20, 20
 FILE_BYTES = 10_000
 
 
@@ -105,7 +105,7 @@ def first_message(broker: EmbeddedBroker, folder: Path) -> bool:
     cluster = new_cluster(broker.bootstrap, "start.")
     feeder = Feeder(cluster)
     seconds = []
-    for number in range(5):
+    for number in range(STARTS):
         file = FedFile(f"file-{number}".encode(), os.urandom(FILE_BYTES))
         feeder.send(file, file.whole())
         feeder.flush()

@@ -18,6 +18,10 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from headrace.broker import EmbeddedBroker, free_port
 from headrace.broker.errors import BrokerNotStarted, PortTaken
 from headrace.broker.process import Record
+from headrace.config import KafkaSettings
+from headrace.kafka.admin import create_missing
+from headrace.kafka.clients import Cluster
+from headrace.topics import CHUNKS
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
@@ -59,6 +63,18 @@ def test_a_reset_forgets_everything(own_broker: EmbeddedBroker) -> None:
     own_broker.reset()
     own_broker.start()
     assert "forgotten" not in AdminClient({"bootstrap.servers": own_broker.bootstrap}).list_topics(timeout=10).topics
+
+
+def test_the_first_group_of_a_new_kafka_has_its_partitions_within_seconds(own_broker: EmbeddedBroker) -> None:
+    cluster = Cluster(KafkaSettings(bootstrap=own_broker.bootstrap))
+    create_missing(cluster, [CHUNKS])
+    consumer = cluster.consumer("headrace.first")
+    try:
+        consumer.subscribe([cluster.topic_name(CHUNKS)])
+        # The client looks for a coordinator again after 3 s only, if Kafka had none when it asked first.
+        wait_until(lambda: consumer.consume(1, 0.05) or consumer.assignment(), within=2.0)
+    finally:
+        consumer.close()
 
 
 def test_starting_twice_changes_nothing(broker: EmbeddedBroker) -> None:
