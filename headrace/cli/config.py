@@ -12,9 +12,10 @@ from pydantic import BaseModel, SecretStr
 
 from headrace.cli.output import print_json, print_table
 from headrace.cli.runtime import Session, begin
-from headrace.config import Section, format_duration
+from headrace.config import Section, Settings, format_duration
 from headrace.config.errors import MissingSetting
-from headrace.families import SectionEntry, StageEntry, sections, stages
+from headrace.config.validation import section_models
+from headrace.families import SectionEntry, StageEntry, sections, stage_named, stages
 from headrace.observe.log import hide
 
 app = typer.Typer(no_args_is_help=True, help="Show and check the settings.")
@@ -68,6 +69,18 @@ def configured_services(session: Session) -> Iterator[tuple[str, StageEntry | Se
             yield entry.name, entry
         for name in instances:
             yield name, entry
+
+
+def model_of(section: str) -> type[Section]:
+    """The model of a section of the settings: the spine's, a shared one, or a service's, instances included.
+
+    Raises UnknownService.
+    """
+    if section in (own := section_models(Settings)):
+        return own[section]
+    if section in (shared := sections()):
+        return shared[section].load_settings()
+    return stage_named(section).load_settings()
 
 
 def settings_in_force(session: Session) -> Iterator[tuple[str, Any, str]]:

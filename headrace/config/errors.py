@@ -57,3 +57,21 @@ class SecretReadable(ConfigError):
     """{path} holds the secret {setting}, but others than its owner can read it (mode {mode}). Run: chmod 600 {path}."""
 
     code = "secret-readable"
+
+
+class SettingsFileChanged(ConfigError):
+    """The settings file {path} has changed since this was looked at. Look again, and change it then."""
+
+    code = "settings-file-changed"
+
+
+class SettingsFileNotWritten(ConfigError):
+    """The settings file {path} cannot be written: {problem}. It is as it was; change it by hand."""
+
+    code = "settings-file-not-written"
+
+
+class NotEditable(ConfigError):
+    """The setting {setting} cannot be changed here. Change it in the settings file or in the environment."""
+
+    code = "not-editable"

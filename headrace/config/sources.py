@@ -10,7 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -133,6 +133,16 @@ class Sources:
 
         Raises UnknownInstance, UnknownSetting, MissingSetting, InvalidSetting, SecretReadable, SecretFileMissing.
         """
+        values, origins = self.merged(name, model, overrides)
+        return Resolved(validate(model, values, origins, name), origins)
+
+    def merged(
+        self, name: str, model: type[Section], overrides: Mapping[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """The values of a section from everywhere, secrets read and nothing validated, and where each was set.
+
+        Raises UnknownInstance, SecretReadable, SecretFileMissing, InvalidSetting.
+        """
         values: dict[str, Any] = {}
         origins: dict[str, str] = {}
         for layer in self._layers(name, model, overrides or {}):
@@ -147,7 +157,22 @@ class Sources:
                 old = values.get(target)
                 values[target] = _merge(old, value)
                 origins[target] = f"{origins[target]}; {where}" if isinstance(old, Mapping) else where
-        return Resolved(validate(model, values, origins, name), origins)
+        return values, origins
+
+    def with_text(self, path: Path, text: str) -> Sources:
+        """The same, if the settings file were `path` with this text.
+
+        Raises SettingsFileMalformed.
+        """
+        try:
+            tables = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsFileMalformed(path=path, problem=error) from error
+        return replace(self, file=path, tables=tables, lines=lines_of(text))
+
+    def written(self, section: str) -> Mapping[str, Any]:
+        """What the settings file itself says in a section, instances included."""
+        return self._table(tuple(section.split(".")))
 
     def instances(self, service: str, model: type[Section]) -> list[str]:
         """The names of all instances of `service` that have a table of their own: `["site_a", "site_b"]`."""

@@ -40,6 +40,7 @@ PAGES = (
     "/files?name=scan",
     "/dead-letters/redrive",
     "/settings",
+    "/settings/art",
 )
 INLINE = re.compile(r"<script(?![^>]*\bsrc=)|<style|\sstyle\s*=|\son[a-z]+\s*=\s*[\"']|javascript:", re.IGNORECASE)
 
@@ -345,6 +346,47 @@ def test_settings_are_shown_without_secrets_and_connections_are_tested_by_a_butt
         page.screenshot(path=tmp_path / "settings.png", full_page=True)
 
 
+TOML = """\
+# Ours.
+[sftp_source]
+host = "old.example"      # until spring
+user = "loader"
+password = "{secret}"
+"""
+
+
+def test_a_setting_is_edited_in_the_file_with_its_comments_and_what_is_wrong_is_said_at_its_field(cluster, tmp_path):
+    file = tmp_path / "headrace.toml"
+    file.touch(0o600)
+    file.write_text(TOML.format(secret=SECRET))
+    with console(cluster, tmp_path, HEADRACE_SFTP_SOURCE__TRIES="3") as process:
+        client = Client(process.base)
+        cookie, proof = log_in(client, process.token)
+        page = client.request("GET", "/settings/sftp_source", Cookie=cookie)[2]
+        mark = re.findall(r'name="mark" value="([^"]+)"', page)[0]
+        assert "environment HEADRACE_SFTP_SOURCE__TRIES" in page
+        form = {"proof": proof, "mark": mark, "set.host": "new.example", "set.user": "loader"}
+        status, _, wrong = client.request("POST", "/settings/sftp_source", form | {"set.port": "no"}, Cookie=cookie)
+        assert (status, file.read_text()) == (400, TOML.format(secret=SECRET))
+        assert re.search(r'id="set.port"[^>]*value="no"[^>]*aria-invalid="true"', wrong)
+        assert 'id="set.port-wrong"' in wrong
+        sneaky = {"set.password": "mine", "set.password_file": "/etc/shadow", "set.tries": "99"}
+        saved = client.request("POST", "/settings/sftp_source", form | sneaky, Cookie=cookie)
+        assert (saved[0], saved[1]["Location"]) == (303, "/settings/sftp_source?saved")
+        assert file.read_text() == TOML.format(secret=SECRET).replace("old.example", "new.example")
+        late = client.request("POST", "/settings/sftp_source", form | {"set.host": "late.example"}, Cookie=cookie)
+        assert (late[0], "has changed" in late[2]) == (400, True)
+        assert "new.example" in client.request("GET", "/settings", Cookie=cookie)[2]
+        pages = [
+            page,
+            wrong,
+            late[2],
+            *(client.request("GET", path, Cookie=cookie)[2] for path in ("/settings", "/settings/console")),
+        ]
+        assert not any(SECRET in each or process.token in each for each in pages)
+        assert client.request("GET", "/settings/none", Cookie=cookie)[0] == 400
+
+
 def test_testing_the_connections_needs_a_proof_of_our_own_page(client, session):
     cookie, proof = session
     assert client.request("POST", "/settings/check", {"proof": "x"}, Cookie=cookie)[0] == 403
@@ -369,7 +411,7 @@ def test_no_page_scrolls_sideways_at_400_pixels_and_dark_is_dark(page, running):
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(17, 24, 31)"
 
 
-REACHABLE = "a[href], button, input:not([type=hidden]), select, [tabindex='0']"
+REACHABLE = "a[href], button, summary, textarea, input:not([type=hidden]), select, [tabindex='0']"
 
 
 def walk(page: Any) -> int:
@@ -397,7 +439,7 @@ def test_the_keyboard_reaches_everything_and_every_field_has_a_label(page, runni
     page.goto(f"{running.base}{path}")
     # What renews itself must not take the focus away.
     assert walk(page) == page.locator(REACHABLE).count()
-    for field in page.locator("main input:not([type=hidden]), main select").all():
+    for field in page.locator("main input:not([type=hidden]), main select, main textarea").all():
         assert field.evaluate("(field) => field.labels.length") == 1
     assert page.locator("h1").count() == 1
     for table in page.get_by_role("table").all():

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, ClassVar
 import structlog
 import uvicorn
 
-from headrace.cli.runtime import Session
 from headrace.config import sources
 from headrace.errors import ConfigError, FatalError
 from headrace.families import catalogue
@@ -22,6 +21,7 @@ from headrace_ops.console.pages.base import Console
 from headrace_ops.console.redriving import Redriving
 from headrace_ops.console.sessions import Sessions
 from headrace_ops.console.settings import ConsoleSettings
+from headrace_ops.console.settings_view import SettingsNow
 from headrace_ops.console.watch import Watch
 from headrace_ops.console.web import application
 
@@ -52,7 +52,7 @@ class ConsoleService:
 
     Parameters:
         announce: gets the address to open, with the token in it unless that was set.
-        session: all settings that are in force here, to be looked at.
+        settings_now: the settings of this machine, to be looked at and changed.
     """
 
     name: ClassVar[str] = "console"
@@ -64,13 +64,13 @@ class ConsoleService:
         cluster: Cluster,
         health: Health,
         announce: Callable[[str], None],
-        session: Session,
+        settings_now: SettingsNow,
     ) -> None:
         self._settings = settings
         self._cluster = cluster
         self._health = health
         self._announce = announce
-        self._session = session
+        self._settings_now = settings_now
         self._topics = catalogue()
         self._failure: BaseException | None = None
 
@@ -111,7 +111,7 @@ class ConsoleService:
         console = Console(
             self._cluster, self._topics, watch, redriving, Sessions(token, own.session),
             # Cookies do not know ports: two consoles on one machine must not log each other out.
-            cookie=f"headrace_{port}", secure=own.https, settings=self._session,
+            cookie=f"headrace_{port}", secure=own.https, settings=self._settings_now,
         )  # fmt: skip
         url = f"http://{_bracketed(own.host)}:{port}/login"
         log.info("the console listens", url=url)
@@ -174,6 +174,4 @@ def say(url: str) -> None:
 def service(settings: ConsoleSettings, host: Host) -> ConsoleService:
     """The console as its settings say."""
     found = host.sources if host.sources is not None else sources(None)
-    # What the command line said is in the host's own settings; what it did not say has an origin.
-    session = Session(found, host.settings, found.settings().origins)
-    return ConsoleService(settings, host.cluster, host.health, say, session)
+    return ConsoleService(settings, host.cluster, host.health, say, SettingsNow.of(host.settings, found))

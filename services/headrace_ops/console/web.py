@@ -26,6 +26,7 @@ def application(console: Console, hosts: frozenset[str]) -> ASGIApp:
     Parameters:
         hosts: what the Host header may say, with the port where it is not the usual one.
     """
+    connections = settings.Connections(console)
 
     async def not_there(request: Request, _error: Exception) -> Response:
         return console.missing(request)
@@ -40,7 +41,7 @@ def application(console: Console, hosts: frozenset[str]) -> ASGIApp:
             *jobs.routes(console),
             *dead_letters.routes(console),
             *files.routes(console),
-            *settings.routes(console),
+            *settings.routes(console, connections),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
         exception_handlers={HTTPException: not_there, HeadraceError: failed, Exception: failed},

@@ -13,7 +13,6 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from headrace import __version__
-from headrace.cli.runtime import Session
 from headrace.errors import ConfigError, HeadraceError, TransientError
 from headrace.kafka.clients import Cluster
 from headrace.topics import Topic
@@ -21,6 +20,7 @@ from headrace_ops.console.guard import PROOF_FIELD, Form
 from headrace_ops.console.redriving import Busy, Redriving
 from headrace_ops.console.rendering import environment
 from headrace_ops.console.sessions import Sessions
+from headrace_ops.console.settings_view import SettingsNow
 from headrace_ops.console.watch import Watch
 
 
@@ -35,7 +35,7 @@ class Console:
     sessions: Sessions
     cookie: str
     secure: bool
-    settings: Session
+    settings: SettingsNow
     templates: Environment = field(default_factory=environment)
     reading: threading.Lock = field(default_factory=threading.Lock)
 
