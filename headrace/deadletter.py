@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 
 from headrace.errors import HeadraceError
+from headrace.topics import CHUNKS
 
 REDRIVE_FOR = "hr-redrive-for"
 ORIGIN_PARTITION = "dlq-origin-partition"
@@ -23,12 +24,16 @@ CARRIED = ("hr-job", "traceparent")
 LONGEST_MESSAGE = 500
 
 
-def unreadable_item(partition: int, offset: int) -> str:
+def unreadable_item(topic: str, partition: int, offset: int) -> str:
     """The item of a dead letter that names none of its own: a frame among many, or a message without a readable key.
 
     A receipt under the file's name would cover the file's other frames too, and lose them.
+
+    Parameters:
+        topic: without the prefix. A group may read several; of `chunks`, the name says nothing of it.
     """
-    return f"dead:{partition}:{offset}"
+    place = f"{partition}:{offset}"
+    return f"dead:{place}" if topic == CHUNKS.name else f"dead:{topic}:{place}"
 
 
 def first_offset(headers: Sequence[tuple[str, bytes]], offset: int) -> int:

@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+from headrace.keys import file_id
+
 FileState = Literal["sending", "announced", "aborted", "expired"]
 Outcome = Literal["delivered", "unchanged", "dead_lettered", "held", "failed"]
 JobState = Literal["waiting", "running", "stopping", "balanced", "failed", "stopped"]
@@ -22,7 +24,7 @@ class FileEvent(Event, frozen=True, kw_only=True):
     """What a source says of one version of a file: identity, progress, announcement.
 
     `acked` counts contiguous bytes that the broker has acknowledged; `first` and `last` are offsets in `partition` of
-    the chunks topic.
+    `topic`, which has no prefix; None means `chunks`.
     """
 
     path_id: bytes
@@ -44,7 +46,13 @@ class FileEvent(Event, frozen=True, kw_only=True):
     dataset: str | None = None
     job: str | None = None
     reason: str | None = None
+    topic: str | None = None
     at: int
+
+    def id_as(self, attempt: int) -> bytes:
+        """The id that this version has, or would have, as another attempt."""
+        inode, size = self.inode or 0, self.size or 0
+        return file_id(self.source, self.path, inode, size, self.mtime_ns, attempt, self.topic)
 
 
 class Covers(Event, frozen=True, kw_only=True):

@@ -102,14 +102,19 @@ def path_id(source: str, path: bytes) -> bytes:
     return _digest((source.encode(), path))
 
 
-def file_id(source: str, path: bytes, inode: int, size: int, mtime_ns: int, attempt: int) -> bytes:
+def file_id(
+    source: str, path: bytes, inode: int, size: int, mtime_ns: int, attempt: int, topic: str | None = None
+) -> bytes:
     """16 bytes that stand for one version of a file: the same file seen again has the same id.
+
+    Receipts name a partition and no topic, so a version whose frames are in another topic has another id.
 
     Parameters:
         inode: of the file system the source reads, 0 where there is none.
         size: bytes.
         mtime_ns: nanoseconds since the epoch.
         attempt: from 0; a version that is offered again after a failure counts up.
+        topic: of its frames, without the prefix; None: `chunks`.
     """
-    numbers = (inode, size, mtime_ns, attempt)
-    return _digest((source.encode(), path, *(number.to_bytes(16, "big", signed=True) for number in numbers)))
+    numbers = (number.to_bytes(16, "big", signed=True) for number in (inode, size, mtime_ns, attempt))
+    return _digest((source.encode(), path, *numbers, *(() if topic is None else (topic.encode(),))))

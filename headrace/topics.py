@@ -7,7 +7,7 @@ Source: design section 3.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal
 
@@ -66,6 +66,21 @@ CHUNKS = Topic(
     max_message_bytes=LARGEST_BATCH,
     index=FILES,
 )
+CHUNKS_PERSONAL = replace(
+    CHUNKS,
+    name="chunks-personal",
+    purpose="the bytes of files that hold personal data, in frames",
+    retention=timedelta(days=2),
+)
+
+
+def said_of(topic: Topic) -> str | None:
+    """How an event of a file, and its id, name the topic of its frames: the ordinary one is not named."""
+    return None if topic == CHUNKS else topic.name
+
+
+CHUNK_TOPICS = {topic.name: topic for topic in (CHUNKS, CHUNKS_PERSONAL)}
+"""Where the frames of files are, by name: those of a version are all in one of them, and its id says so."""
 UPLOAD_ACKS = Topic(
     "upload-acks",
     purpose="receipts: what became of each item, and where it is",
@@ -91,4 +106,4 @@ DEAD_LETTERS = Topic(
     item="offset",
 )
 
-SPINE = (CHUNKS, FILES, UPLOAD_ACKS, JOBS, DEAD_LETTERS)
+SPINE = (CHUNKS, CHUNKS_PERSONAL, FILES, UPLOAD_ACKS, JOBS, DEAD_LETTERS)

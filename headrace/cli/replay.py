@@ -22,16 +22,18 @@ from headrace.cli.verify import since_milliseconds
 from headrace.deadletters.closing import close_letters
 from headrace.errors import ConfigError
 from headrace.kafka.clients import Cluster
+from headrace.kafka.reading import offsets_at
 from headrace.proof.awaiting import Awaiting, ends_of_receipts
 from headrace.proof.bounded import BoundedPass, PassStopped
 from headrace.proof.destinations import read_file
 from headrace.proof.groups import UnknownSink
 from headrace.proof.log import Name
-from headrace.proof.replay import Look, Plan, Planner, Window, chunk_bounds, confirm, expected, offsets_at
+from headrace.proof.replay import Look, Plan, Planner, Window, chunk_bounds, confirm, expected
 from headrace.proof.report import printable, size_text
 from headrace.proof.rewind import rewind, wait_until_idle, withdraw
 from headrace.proof.stores import StoreReader, buckets_in
-from headrace.topics import CHUNKS
+from headrace.stage.contract import Partition
+from headrace.topics import CHUNK_TOPICS, Topic
 
 FILES_SHOWN = 20
 DETACHED = 4
@@ -107,7 +109,6 @@ def replay(
     session = begin(context, "replay")
     cluster = session.cluster()
     name = None if file is None else Name(os.fsencode(file), source)
-    window = _window(cluster, start, end)
     overrides = assignments(setting)
     if service is None and (file is None or into is not None):
         raise NothingToReplay
@@ -115,17 +116,18 @@ def replay(
     chosen = [each for each in chosen if _reads_files(each, told=service is not None)]
     if not chosen:
         raise NobodyHasIt
-    run = _Run(session, cluster, window, overrides, dry_run=dry_run, quiet=json)
+    run = _Run(session, cluster, overrides, dry_run=dry_run, quiet=json)
     with stopping(threading.Event()) as stop:
         run.stop = stop
         if into is not None:
-            code = run.elsewhere(chosen[0], into, name)
+            code = run.elsewhere(chosen[0], into, name, _window(cluster, _files_of(chosen[0]), start, end))
         else:
-            bounded = window if start or end else None
             results = []
             for each in chosen:
                 look = _looking(session, each, endpoint)
-                planner = Planner(cluster, each.group, look, name, bounded, failed or file is not None)
+                topics = _files_of(each)
+                window = _window(cluster, topics, start, end) if start or end else None
+                planner = Planner(cluster, each.group, topics, look, name, window, failed or file is not None)
                 try:
                     results.append(run.one_file(each, planner) if name else run.service(each, planner, detach=detach))
                 except UnknownSink:
@@ -140,7 +142,6 @@ def replay(
 class _Run:
     session: Session
     cluster: Cluster
-    window: Window
     overrides: Mapping[str, Any]
     dry_run: bool
     quiet: bool
@@ -201,10 +202,10 @@ class _Run:
         if self.dry_run or not work:
             result.exit_code = 1 if result.plan.impossible else 0
             return result
-        window: dict[int, tuple[int, int]] = {}
+        window: dict[Partition, tuple[int, int]] = {}
         for each in work:
-            first, last = window.get(each.partition, (each.first, each.last))
-            window[each.partition] = (min(first, each.first), max(last, each.last + 1))
+            first, last = window.get(each.place, (each.first, each.last))
+            window[each.place] = (min(first, each.first), max(last, each.last + 1))
         items = {each.item for each in work}
         stage = chosen.stage(self.session, self.cluster, self.overrides)
         bounded = BoundedPass(
@@ -224,14 +225,14 @@ class _Run:
         result.exit_code = _exit_code(result)
         return result
 
-    def elsewhere(self, chosen: Target, into: str, name: Name | None) -> int:
+    def elsewhere(self, chosen: Target, into: str, name: Name | None, window: Window) -> int:
         """Rebuild what the log holds in another place, outside the books."""
         setting = chosen.entry.destination
         if setting is None:
             raise NotReplayable(service=chosen.section, problem="it has no destination that could be another one")
         if _same_place(getattr(chosen.settings, setting), into):
             raise NotReplayable(service=chosen.section, problem=f"{into} is its own destination; leave out --into")
-        there = list(expected(self.cluster, name, self.window))
+        there = list(expected(self.cluster, name, window))
         wanted = {sent.file.hex(): sent for sent, complete in there if complete}
         lost = len(there) - len(wanted)
         size = sum(sent.size or 0 for sent in wanted.values())
@@ -242,7 +243,7 @@ class _Run:
         if not self.dry_run:
             stage = chosen.stage(self.session, self.cluster, {**self.overrides, setting: into})
             items = None if name is None else wanted.keys()
-            bounded = BoundedPass(stage, self.cluster, chosen.group, self.window, items=items, in_books=False)
+            bounded = BoundedPass(stage, self.cluster, chosen.group, window, items=items, in_books=False)
             try:
                 with advancing("rebuilding", quiet=self.quiet) as report:
                     tally = bounded.run(self.stop, report)
@@ -261,18 +262,28 @@ class _Run:
         return code
 
 
-def _window(cluster: Cluster, start: str | None, end: str | None) -> Window:
-    bounds = chunk_bounds(cluster)
+def _files_of(chosen: Target) -> list[Topic]:
+    """The topics that a service reads files from."""
+    return [topic for name, topic in CHUNK_TOPICS.items() if name in chosen.entry.reads]
+
+
+def _window(cluster: Cluster, topics: Sequence[Topic], start: str | None, end: str | None) -> Window:
+    bounds = chunk_bounds(cluster, topics)
     now = datetime.now(UTC).astimezone()
 
-    def offsets(text: str) -> Mapping[int, int]:
+    def offsets(text: str) -> Mapping[Partition, int]:
         if text.isdecimal():
             return dict.fromkeys(bounds, int(text))
-        return offsets_at(cluster, since_milliseconds(text, now))
+        since = since_milliseconds(text, now)
+        found = {place: high for place, (_, high) in bounds.items()}
+        for topic in topics:
+            for number, offset in offsets_at(cluster, topic, since).items():
+                found[Partition(topic.name, number)] = offset
+        return found
 
     lows = offsets(start) if start else {}
     highs = offsets(end) if end else {}
-    return {number: (lows.get(number, 0), min(high, highs.get(number, high))) for number, (_, high) in bounds.items()}
+    return {place: (lows.get(place, 0), min(high, highs.get(place, high))) for place, (_, high) in bounds.items()}
 
 
 def _looking(session: Session, chosen: Target, endpoint: str | None) -> Look | None:
@@ -290,7 +301,7 @@ def _looking(session: Session, chosen: Target, endpoint: str | None) -> Look | N
 
 
 def _reads_files(chosen: Target, *, told: bool) -> bool:
-    if CHUNKS.name in chosen.entry.reads:
+    if _files_of(chosen):
         return True
     if told:
         raise NotReplayable(service=chosen.section, problem="it reads no files")

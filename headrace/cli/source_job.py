@@ -24,6 +24,7 @@ from headrace.jobs.lock import sender_lock
 from headrace.jobs.log import JobWriter, Known, read_jobs
 from headrace.kafka.clients import Cluster
 from headrace.proof.groups import positions
+from headrace.topics import CHUNKS
 
 LOOK_SECONDS = 0.25
 TAIL_BYTES = 64 * 1024
@@ -44,6 +45,7 @@ class JobRequest:
         job: its id; None: one is made up.
         to: sections of the services that must have everything, with commas between them; None: whoever reads now.
         records: by dataset, the section of the service that must account for each of its records.
+        topic: where the frames of its files go: without `to`, whoever reads it must have them.
     """
 
     kind: str
@@ -52,6 +54,7 @@ class JobRequest:
     on_interrupt: OnInterrupt
     json: bool
     records: Mapping[str, str] = field(default_factory=dict)
+    topic: str = CHUNKS.name
 
 
 class SourceJob:
@@ -174,7 +177,8 @@ def source_job(context: typer.Context, session: Session, cluster: Cluster, reque
     job = new_job_id(request.kind) if request.job is None else check_job_id(request.job)
     services = [name.strip() for name in (request.to or "").split(",") if name.strip()]
     check_kind(job, request.kind, read_jobs(cluster, job).get(job))
-    groups = groups_of(session, cluster, services) if services else tuple(sorted(positions(cluster)))
+    reading = sorted(group for group, topics in positions(cluster).items() if request.topic in topics)
+    groups = groups_of(session, cluster, services) if services else tuple(reading)
     records = tuple(
         (dataset, groups_of(session, cluster, [service])[0]) for dataset, service in request.records.items()
     )

@@ -19,7 +19,7 @@ from headrace.datasets.encoding import Encoder
 from headrace.datasets.errors import DatasetMalformed, DatasetTwice, UnknownDataset
 from headrace.events import EndMarker
 from headrace.resources import resource
-from headrace.topics import CHUNKS, Topic
+from headrace.topics import CHUNKS, CHUNKS_PERSONAL, Topic
 
 TOPIC_PREFIX = "records."
 
@@ -67,6 +67,11 @@ class Dataset:
             item="offset",
             schemas=(self.fingerprint, *self._older),
         )
+
+    @property
+    def chunks(self) -> Topic:
+        """Where the bytes of its files go."""
+        return CHUNKS_PERSONAL if self.declaration.personal else CHUNKS
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -122,6 +127,17 @@ class Datasets(Mapping[str, Dataset]):
 
     def __len__(self) -> int:
         return len(self._datasets)
+
+
+def chunks_of(dataset: str | None, folder: Path | None) -> Topic:
+    """Where the bytes of files of the dataset with that name go, or of none.
+
+    Parameters:
+        folder: of the user's own declarations.
+
+    Raises UnknownDataset, since what is not declared here may be personal, DatasetMalformed, DatasetTwice.
+    """
+    return CHUNKS if dataset is None else Datasets(folder).named(dataset).chunks
 
 
 def read(file: Path) -> Dataset:

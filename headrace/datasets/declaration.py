@@ -84,8 +84,12 @@ class Declaration(Section):
     multiline: bool = Field(False, description="Whether a quoted field may hold line breaks.")
     header: bool = Field(True, description="Whether the first line of each file or zip member names the columns.")
     key: list[str] = Field(description="Names of the columns that make the record's key.", min_length=1)
-    retention: Duration = Field(timedelta(days=7), description="How long records are kept.", gt=timedelta(0))
-    personal: bool = Field(False, description="Whether the records hold personal data.")
+    personal: bool = Field(False, description="Whether the files and records hold personal data.")
+    retention: Duration = Field(
+        default_factory=lambda known: timedelta(days=2 if known.get("personal") else 7),
+        description="How long records are kept.",
+        gt=timedelta(0),
+    )
     schema_file: str | None = Field(
         None, alias="schema", description="An .avsc beside the file, with name and docs of your own for the record."
     )

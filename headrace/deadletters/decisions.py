@@ -16,7 +16,6 @@ import confluent_kafka
 import msgspec
 
 from headrace.codec import avro
-from headrace.deadletter import unreadable_item
 from headrace.deadletters.letters import DeadLetter, Id
 from headrace.errors import PoisonError
 from headrace.events import Covers, UploadAck
@@ -57,7 +56,7 @@ def receipt(
 ) -> tuple[bytes, UploadAck]:
     """The receipt of a decision, with its key. It goes to the partition number that the dead message came from."""
     group = group_name(cluster)
-    item = unreadable_item(letter.partition, letter.offset)
+    item = f"dead:{letter.partition}:{letter.offset}"
     count = cluster.partitions(UPLOAD_ACKS)
     partition = letter.source_partition if 0 <= letter.source_partition < count else letter.partition % count
     about = (letter.group, letter.item, str(letter.source_offset), (because or "")[:LONGEST_REASON])

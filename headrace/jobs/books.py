@@ -15,7 +15,6 @@ from typing import Literal, NamedTuple
 from headrace.deadletters.decisions import decision_of
 from headrace.events import Books, FileEvent, FileState, Outcome, UploadAck
 from headrace.jobs.lines import LineBooks
-from headrace.keys import file_id
 from headrace.proof.evidence import DEAD_MESSAGE
 from headrace.receipts import worst
 
@@ -63,7 +62,7 @@ class FileBooks:
         if event.state == "sending" and known.word is not None:
             return
         for attempt in range(max(0, event.attempt - MOST_ATTEMPTS), event.attempt):
-            earlier = file_id(event.source, event.path, event.inode or 0, event.size or 0, event.mtime_ns, attempt)
+            earlier = event.id_as(attempt)
             self._later[earlier].add(event.file)
         self._move(event.file, known, known._replace(word=event.state))
 

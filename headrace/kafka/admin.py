@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import confluent_kafka
@@ -29,6 +30,8 @@ from headrace.kafka.clients import METADATA_SECONDS, Cluster, KafkaUnreachable, 
 from headrace.topics import Topic
 
 ADMIN_SECONDS = 30.0
+SEGMENTS_KEPT = 8
+"""In so many steps a topic forgets what is older than its retention: a message may stay an eighth longer."""
 GROUPS_SECONDS = 5.0
 
 _NO_LEADER_YET = frozenset(
@@ -94,7 +97,7 @@ def wanted_properties(
     own = (settings or {}).get(topic.name, TopicSettings())
     retention = own.retention or topic.retention
     size = own.retention_size or topic.retention_bytes
-    return {
+    wanted = {
         "cleanup.policy": topic.cleanup,
         "retention.ms": "-1" if retention is None else str(int(retention.total_seconds() * 1000)),
         "retention.bytes": "-1" if size is None else str(size),
@@ -103,6 +106,10 @@ def wanted_properties(
         # With three replicas one may be away and nothing acknowledged is ever on a single disk only.
         "min.insync.replicas": "2" if replication >= 3 else "1",
     }
+    if retention is not None and topic.cleanup == "delete":
+        # Kafka deletes whole segments, each when its last message is old enough; by default one is a week's.
+        wanted["segment.ms"] = str(int(retention / SEGMENTS_KEPT / timedelta(milliseconds=1)))
+    return wanted
 
 
 def plan(

@@ -26,7 +26,7 @@ from headrace.codec import avro
 from headrace.config import KafkaSettings
 from headrace.errors import ConfigError, TransientError
 from headrace.kafka.raw import RawMessage
-from headrace.topics import CHUNKS, DEAD_LETTERS
+from headrace.topics import CHUNK_TOPICS, DEAD_LETTERS
 
 log = structlog.get_logger(__name__)
 
@@ -312,7 +312,7 @@ class AvroTopics(dict[str | None, bool]):
     def __init__(self, prefix: str) -> None:
         super().__init__()
         self._prefix = prefix
-        self._others = (CHUNKS.name, DEAD_LETTERS.name)
+        self._others = (*CHUNK_TOPICS, DEAD_LETTERS.name)
 
     def __missing__(self, topic: str | None) -> bool:
         name = (topic or "").removeprefix(self._prefix)

@@ -8,7 +8,7 @@ Source: design section 1, rule 3.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 import msgspec
@@ -20,11 +20,22 @@ STATUSES: tuple[Status, ...] = ("delivered", "unchanged", "dead_lettered", "held
 GOOD: frozenset[Status] = frozenset({"delivered", "unchanged"})
 """Nothing is left to do."""
 
+Positions = Mapping[str, Mapping[str, Mapping[int, int]]]
+"""The groups that must have every file of some topics: by group and topic the committed offset of each partition."""
+
 HASH_DIFFERS = "hash-differs"
 SIZE_DIFFERS = "size-differs"
 DISCARDED = "discarded"
 
 _SETTLEABLE: frozenset[Status] = frozenset({"failed", "dead_lettered", "held", "missing"})
+
+
+def expectations(said: Mapping[str, Iterable[str]], committed: Positions) -> Positions:
+    """Who must have what: groups that left receipts for files of some topics, and those with committed positions."""
+    heard: Positions = {
+        group: {**{topic: {} for topic in said[group]}, **committed.get(group, {})} for group in sorted(said)
+    }
+    return {**heard, **{group: topics for group, topics in committed.items() if group not in said}}
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -60,17 +71,19 @@ class Account(msgspec.Struct, frozen=True):
         return bool(self.entries) and all(entry.good for entry in self.entries.values())
 
 
-def accounts(evidence: Evidence, positions: Mapping[str, Mapping[int, int]]) -> Iterator[Account]:
+def accounts(evidence: Evidence, positions: Positions) -> Iterator[Account]:
     """An account of every version, in the order in which the sources spoke; versions only receipts know come last.
 
     Parameters:
-        positions: the groups that must have every file, each with its committed offset per partition of the chunks
-            topic. A version that a group has passed without a receipt is missing; before that it is open.
+        positions: who must have what. A version that a group has passed without a receipt is missing; before that it
+            is open.
     """
     later = _later_attempts(evidence)
     for file, sent in evidence.versions.items():
         entries = {
-            group: _entry(sent, evidence, group, position.get(sent.partition)) for group, position in positions.items()
+            group: _entry(sent, evidence, group, topics[sent.topic].get(sent.partition))
+            for group, topics in positions.items()
+            if sent.topic in topics
         }
         if later:
             attempts = [other for attempt, other in later.get(_content(sent), ()) if attempt > sent.attempt]

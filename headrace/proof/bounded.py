@@ -30,7 +30,7 @@ from headrace.stage.middleware.retries import delay
 from headrace.stage.middleware.zombie import Lease
 from headrace.stage.offsets import Mark, Track
 from headrace.stage.outbox import Delivered, Headers, Outbox
-from headrace.topics import CHUNKS, Topic
+from headrace.topics import CHUNK_TOPICS, Topic
 
 TURN_SECONDS = 0.02
 TICK_SECONDS = 1.0
@@ -101,7 +101,7 @@ class _Begun:
 
 
 class BoundedPass:
-    """One pass of a stage over a window of the chunks topic.
+    """One pass of a stage over a window of the topics that it reads files from.
 
     Parameters:
         group: whose receipts these are, if they go onto the log.
@@ -123,14 +123,14 @@ class BoundedPass:
     ) -> None:
         self._stage = stage
         self._cluster = cluster
-        self._window = {number: bounds for number, bounds in window.items() if bounds[0] < bounds[1]}
+        self._window = {place: bounds for place, bounds in window.items() if bounds[0] < bounds[1]}
         self._items = items
         self.tally = Tally()
         self._begun: dict[str, _Begun] = {}
-        self._decoder = Decoder({cluster.topic_name(CHUNKS): CHUNKS}, group)
+        self._topics = [CHUNK_TOPICS[name] for name in {place.topic for place in self._window}]
+        self._decoder = Decoder({cluster.topic_name(topic): topic for topic in self._topics}, group)
         self._tracks: dict[Partition, Track] = {}
-        for number, (start, _) in self._window.items():
-            partition = Partition(CHUNKS.name, number)
+        for partition, (start, _) in self._window.items():
             self._tracks[partition] = Track(partition, Mark(start, start, 0), 0)
             for path, version in (newest or {}).items():
                 self._tracks[partition].remember(path, version)
@@ -149,7 +149,7 @@ class BoundedPass:
             middleware=[_Recorder(self.tally, self._settled)],
             pause=lambda _partitions, _seconds, _reason: None,
             caught_up=lambda _track: False,
-            wire={CHUNKS.name: cluster.topic_name(CHUNKS)},
+            wire={topic.name: cluster.topic_name(topic) for topic in self._topics},
         )
         self._next_tick = 0.0
         self._stop = threading.Event()
@@ -176,16 +176,18 @@ class BoundedPass:
         return self.tally
 
     def _read(self, report: Callable[[int, int], None]) -> None:
-        bounds = chunk_bounds(self._cluster)
-        total = sum(max(0, end - max(start, bounds[number][0])) for number, (start, end) in self._window.items())
+        bounds = chunk_bounds(self._cluster, self._topics)
+        total = sum(max(0, end - max(start, bounds[place][0])) for place, (start, end) in self._window.items())
         done = 0
-        starts = {number: start for number, (start, _) in self._window.items()}
-        ends = {number: end for number, (_, end) in self._window.items()}
-        for batch in read_now(self._cluster, CHUNKS, starts=starts, ends=ends):
-            self._take(batch)
-            self._turn()
-            done += len(batch)
-            report(done, total)
+        for topic in self._topics:
+            mine = {place.number: span for place, span in self._window.items() if place.topic == topic.name}
+            starts = {number: start for number, (start, _) in mine.items()}
+            ends = {number: end for number, (_, end) in mine.items()}
+            for batch in read_now(self._cluster, topic, starts=starts, ends=ends):
+                self._take(batch)
+                self._turn()
+                done += len(batch)
+                report(done, total)
 
     def _take(self, raws: Sequence[RawMessage]) -> None:
         batch: list[Message] = []

@@ -14,10 +14,11 @@ import msgspec
 from headrace.deadletters.decisions import Decision
 from headrace.events import FileEvent, FileState, Outcome, UploadAck
 from headrace.receipts import worst
+from headrace.topics import CHUNKS
 
 FILE_ID_BYTES = 16
 DEAD_MESSAGE = "dead:"
-"""Begins the item name of a receipt for one message that went to the dead letters: `dead:<partition>:<offset>`."""
+"""Begins the item name of a receipt for one message that went to the dead letters, see `deadletter.unreadable_item`."""
 
 # A delivered receipt of an item wins over every other, whenever it came (design section 1, rule 4).
 _OUTCOME_RANK: Mapping[Outcome, int] = {"delivered": 2, "unchanged": 1, "dead_lettered": 0, "held": 0, "failed": 0}
@@ -26,8 +27,8 @@ _OUTCOME_RANK: Mapping[Outcome, int] = {"delivered": 2, "unchanged": 1, "dead_le
 class Sent(msgspec.Struct, frozen=True, gc=False):
     """What a source said last of one version of a file.
 
-    `first` and `last` are the offsets of its frames in `partition` of the chunks topic, `offset` is the event's own in
-    the files topic; `size` is bytes, `at` microseconds since the epoch, the other times nanoseconds.
+    `first` and `last` are the offsets of its frames in `partition` of `topic`, `offset` is the event's own in the files
+    topic; `size` is bytes, `at` microseconds since the epoch, the other times nanoseconds.
     """
 
     path_id: bytes
@@ -48,6 +49,7 @@ class Sent(msgspec.Struct, frozen=True, gc=False):
     reason: str | None
     at: int
     offset: int
+    topic: str = CHUNKS.name
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
@@ -101,6 +103,7 @@ class Evidence:
             reason=event.reason,
             at=event.at,
             offset=offset,
+            topic=CHUNKS.name if event.topic is None else sys.intern(event.topic),
         )
 
     def take_receipt(self, ack: UploadAck) -> None:
@@ -166,9 +169,19 @@ class Evidence:
         """How many dead messages belong to no file and nothing was decided on."""
         return sum((group, item) not in self.decisions for group, items in self.stray.items() for item in items)
 
-    def groups(self) -> set[str]:
-        """Every group that said anything of a file. One that only put messages aside may be no receiver of files."""
-        return self.receipts.keys() | self.dead.keys()
+    def groups(self) -> dict[str, set[str]]:
+        """Every group that said anything of a file, with the topics of those files.
+
+        One that only put messages aside may be no receiver of files.
+        """
+        # Few are, of millions.
+        elsewhere = [sent for sent in self.versions.values() if sent.topic != CHUNKS.name]
+        found: dict[str, set[str]] = {}
+        for said in (self.receipts, self.dead):
+            for group, files in said.items():
+                topics = [sent.topic for sent in elsewhere if sent.file in files]
+                found.setdefault(group, set()).update(topics, [CHUNKS.name] if len(files) > len(topics) else ())
+        return found
 
 
 def _file_of_item(item: str) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Which groups must have every file: those with a committed position on the chunks topic."""
+"""Which groups must have every file of a topic: those with a committed position on it."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from confluent_kafka import ConsumerGroupTopicPartitions
 
 from headrace.errors import ConfigError
 from headrace.kafka.clients import Cluster, KafkaUnreachable
-from headrace.topics import CHUNKS
+from headrace.topics import CHUNK_TOPICS
 
 REQUEST_SECONDS = 10.0
 
-Positions = dict[str, dict[int, int]]
+Committed = dict[str, dict[str, dict[int, int]]]
 
 
 class UnknownSink(ConfigError):
-    """No group of the sink {sink} has read {topic} or left a receipt. Known groups: {known}."""
+    """No group of the sink {sink} has read files or left a receipt. Known groups: {known}."""
 
     code = "unknown-sink"
 
 
-def positions(cluster: Cluster) -> Positions:
-    """The committed offset per partition of the chunks topic, for every group under our prefix that has one.
+def positions(cluster: Cluster) -> Committed:
+    """The committed offset per topic of chunks and partition, for every group under our prefix that has one.
 
     What is committed is the low-water mark: everything before it is done (design section 4).
 
     Raises KafkaUnreachable if the cluster does not answer within 10 s.
     """
     admin = cluster.admin()
-    topic = cluster.topic_name(CHUNKS)
-    found: Positions = {}
+    topics = {cluster.topic_name(topic): topic.name for topic in CHUNK_TOPICS.values()}
+    found: Committed = {}
     try:
         listed = admin.list_consumer_groups(request_timeout=REQUEST_SECONDS).result()
         names = [group.group_id for group in listed.valid if group.group_id.startswith(cluster.settings.prefix)]
@@ -41,13 +41,10 @@ def positions(cluster: Cluster) -> Positions:
             request = [ConsumerGroupTopicPartitions(name)]
             futures.append((name, admin.list_consumer_group_offsets(request, request_timeout=REQUEST_SECONDS)[name]))
         for name, future in futures:
-            committed = {
-                place.partition: place.offset
-                for place in future.result().topic_partitions
-                if place.topic == topic and place.offset >= 0
-            }
-            if committed:
-                found[name] = committed
+            for place in future.result().topic_partitions:
+                if place.topic in topics and place.offset >= 0:
+                    of_group = found.setdefault(name, {})
+                    of_group.setdefault(topics[place.topic], {})[place.partition] = place.offset
     except confluent_kafka.KafkaException as error:
         raise KafkaUnreachable(bootstrap=cluster.bootstrap, problem=error.args[0].str()) from error
     return found

@@ -7,8 +7,8 @@ Source: design section 3.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import confluent_kafka
 
@@ -23,7 +23,7 @@ from headrace.kafka.reading import read_now, watermarks
 from headrace.keys import decode_key, partition_of, path_id
 from headrace.proof.books import GOOD
 from headrace.proof.evidence import FILE_ID_BYTES, Evidence, Sent
-from headrace.topics import CHUNKS, FILES, UPLOAD_ACKS, Topic
+from headrace.topics import CHUNK_TOPICS, CHUNKS, FILES, UPLOAD_ACKS, Topic
 
 _ID_CHARACTERS = 2 * FILE_ID_BYTES
 
@@ -91,14 +91,15 @@ class Reader:
         since: milliseconds since the epoch; only versions that an event or a receipt names from then on.
         name: only versions of this file.
         wanted: which groups' receipts to take.
-        expected: groups that must have every file; for those without a receipt since then, earlier ones are looked for.
+        expected: groups that must have every file of these topics; of those without a receipt since then, earlier ones
+            are looked for.
     """
 
     cluster: Cluster
     since: int | None = None
     name: Name | None = None
     wanted: Callable[[str], bool] = lambda _group: True
-    expected: frozenset[str] = frozenset()
+    expected: Mapping[str, Container[str]] = field(default_factory=dict)
     undecodable: int = 0
 
     def evidence(self) -> Iterator[Evidence]:
@@ -126,7 +127,7 @@ class Reader:
             consumer.close()
 
     def _numbers(self, consumer: confluent_kafka.Consumer) -> Iterable[int]:
-        joined = (CHUNKS, FILES, UPLOAD_ACKS)
+        joined = (*CHUNK_TOPICS.values(), FILES, UPLOAD_ACKS)
         counts = {self.cluster.partitions(topic, consumer) for topic in joined}
         if len(counts) > 1:
             raise UnequalPartitions(topics=", ".join(self.cluster.topic_name(topic) for topic in joined))
@@ -171,7 +172,8 @@ class _Slice:
 
     def _first_receipt(self) -> int:
         """Where to begin with the receipts of the versions found: none is older than the first frame of its file."""
-        firsts = [sent.first for sent in self._evidence.versions.values()]
+        # Who verifies need not be allowed to read personal files, not even for a frame's time.
+        firsts = [sent.first if sent.topic == CHUNKS.name else None for sent in self._evidence.versions.values()]
         if None in firsts:
             return 0
         first = min(offset for offset in firsts if offset is not None)
@@ -203,11 +205,15 @@ class _Slice:
     def _lacking(self) -> set[bytes]:
         """Paths of versions that some group has no good receipt of."""
         evidence = self._evidence
-        receipts = [evidence.receipts.get(group, {}) for group in self._reader.expected | evidence.groups()]
+        expected = {**evidence.groups(), **self._reader.expected}
+        receipts = [(topics, evidence.receipts.get(group, {})) for group, topics in expected.items()]
         return {
             sent.path_id.hex().encode()
             for file, sent in evidence.versions.items()
-            if any(file not in of_group or of_group[file].outcome not in GOOD for of_group in receipts)
+            if any(
+                sent.topic in topics and (file not in of_group or of_group[file].outcome not in GOOD)
+                for topics, of_group in receipts
+            )
         }
 
     def _read_events(

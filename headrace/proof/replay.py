@@ -8,14 +8,13 @@ Source: design section 4, "Replay".
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import confluent_kafka
 import msgspec
 
-from headrace.kafka.clients import METADATA_SECONDS, Cluster
+from headrace.kafka.clients import Cluster
 from headrace.kafka.reading import watermarks
 from headrace.objects.store import Head
 from headrace.proof.books import Account, Entry, accounts
@@ -24,13 +23,13 @@ from headrace.proof.evidence import Received, Sent
 from headrace.proof.groups import UnknownSink, positions
 from headrace.proof.log import Name, Reader
 from headrace.proof.verify import newest_of_each_place, read_again
-from headrace.stage.contract import Version
-from headrace.topics import CHUNKS
+from headrace.stage.contract import Partition, Version
+from headrace.topics import CHUNK_TOPICS, CHUNKS, Topic
 
 Why = Literal["gone", "differs", "missing", "failed", "dead_lettered", "held"]
 
-Window = Mapping[int, tuple[int, int]]
-"""Offsets of the chunks topic, per partition: the first, and the one after the last."""
+Window = Mapping[Partition, tuple[int, int]]
+"""Offsets per partition of the topics that a service reads files from: the first, and the one after the last."""
 
 Look = Callable[[Received], Check]
 EXAMPLES = 20
@@ -47,6 +46,12 @@ class Work(msgspec.Struct, frozen=True, gc=False):
     first: int
     last: int
     why: Why
+    topic: str = CHUNKS.name
+
+    @property
+    def place(self) -> Partition:
+        """Where its frames are."""
+        return Partition(self.topic, self.partition)
 
     @property
     def item(self) -> str:
@@ -112,6 +117,7 @@ class Planner:
     """Finds out what there is to do for one group.
 
     Parameters:
+        topics: those of chunks that it reads.
         look: what lies at the place that a receipt names; see `confirm`. None where nobody can look, as at a topic:
             what is delivered is then taken to be there.
         name: only versions of this file; `window`: only versions with frames in it.
@@ -120,6 +126,7 @@ class Planner:
 
     cluster: Cluster
     group: str
+    topics: Sequence[Topic]
     look: Look | None
     name: Name | None = None
     window: Window | None = None
@@ -133,10 +140,11 @@ class Planner:
         """
         plan = Plan(self.group)
         known = positions(self.cluster)
-        committed = known.get(self.group, {})
-        heard = bool(committed)
-        reader = Reader(self.cluster, None, self.name, lambda group: group == self.group, frozenset({self.group}))
-        beginnings = chunk_bounds(self.cluster)
+        names = [topic.name for topic in self.topics]
+        committed = {topic: known.get(self.group, {}).get(topic, {}) for topic in names}
+        heard = any(committed.values())
+        reader = Reader(self.cluster, None, self.name, lambda group: group == self.group, {self.group: names})
+        beginnings = chunk_bounds(self.cluster, self.topics)
         count = 0
         for evidence in reader.evidence():
             heard = heard or self.group in evidence.groups()
@@ -158,13 +166,15 @@ class Planner:
             advance(count)
         if not heard:
             listed = ", ".join(sorted(known)) or "none"
-            raise UnknownSink(sink=self.group, topic=self.cluster.topic_name(CHUNKS), known=listed)
+            raise UnknownSink(sink=self.group, known=listed)
         return plan
 
     def _meant(self, account: Account) -> bool:
         sent = account.sent
         if sent is None:
             return self.name is None and self.window is None
+        if all(topic.name != sent.topic for topic in self.topics):
+            return False
         if self.name is not None and not self.name.names(sent):
             return False
         return self.window is None or within(sent, self.window)
@@ -188,13 +198,13 @@ class Planner:
         else:
             plan.kept[entry.status] += 1
             return None
-        first, last = _frames_of(sent, entry.received, bounds[sent.partition][0])
+        first, last = _frames_of(sent, entry.received, bounds[_place(sent)][0])
         if first is None or last is None:
             plan.kept["expired"] += 1
             if len(plan.examples) < EXAMPLES:
                 plan.examples.append(f"file {sent.file.hex()}: its frames are no longer on the log")
             return None
-        return Work(sent.file, sent.path_id, sent.path, sent.size or 0, sent.partition, first, last, why)
+        return Work(sent.file, sent.path_id, sent.path, sent.size or 0, sent.partition, first, last, why, sent.topic)
 
     def _remember(self, plan: Plan, found: list[Account], paths: set[bytes], files: set[bytes]) -> None:
         for account in found:
@@ -211,45 +221,38 @@ class Planner:
 
 def expected(cluster: Cluster, name: Name | None, window: Window) -> Iterator[tuple[Sent, bool]]:
     """Every announced version with frames in `window`, and whether all of them are still on the log."""
-    bounds = chunk_bounds(cluster)
+    bounds = chunk_bounds(cluster, [CHUNK_TOPICS[topic] for topic in {place.topic for place in window}])
     reader = Reader(cluster, None, name, lambda _group: False)
     for evidence in reader.evidence():
         for sent in evidence.versions.values():
             if sent.state == "announced" and within(sent, window) and (name is None or name.names(sent)):
-                yield sent, sent.first is not None and sent.first >= bounds[sent.partition][0]
+                yield sent, sent.first is not None and sent.first >= bounds[_place(sent)][0]
 
 
 def within(sent: Sent, window: Window) -> bool:
     """Whether a version has frames in the window."""
-    start, end = window.get(sent.partition, (0, 0))
+    start, end = window.get(_place(sent), (0, 0))
     last = sent.last if sent.last is not None else sent.first
     first = sent.first if sent.first is not None else sent.last
     return first is not None and last is not None and last >= start and first < end
 
 
-def chunk_bounds(cluster: Cluster) -> dict[int, tuple[int, int]]:
-    """The first offset and the one after the last of each partition of the chunks topic.
+def _place(sent: Sent) -> Partition:
+    return Partition(sent.topic, sent.partition)
+
+
+def chunk_bounds(cluster: Cluster, topics: Iterable[Topic]) -> dict[Partition, tuple[int, int]]:
+    """The first offset and the one after the last of each partition of some topics.
 
     Raises MissingTopic, KafkaUnreachable.
     """
     consumer = cluster.consumer(None)
     try:
-        name = cluster.topic_name(CHUNKS)
-        count = cluster.partitions(CHUNKS, consumer)
-        return {number: watermarks(cluster, consumer, name, number) for number in range(count)}
-    finally:
-        consumer.close()
-
-
-def offsets_at(cluster: Cluster, milliseconds: int) -> dict[int, int]:
-    """Per partition of the chunks topic the first offset that came at that time or later; the end if there is none."""
-    bounds = chunk_bounds(cluster)
-    consumer = cluster.consumer(None)
-    try:
-        name = cluster.topic_name(CHUNKS)
-        asked = [confluent_kafka.TopicPartition(name, number, milliseconds) for number in bounds]
-        found = consumer.offsets_for_times(asked, timeout=METADATA_SECONDS)
-        return {part.partition: part.offset if part.offset >= 0 else bounds[part.partition][1] for part in found}
+        return {
+            Partition(topic.name, number): watermarks(cluster, consumer, cluster.topic_name(topic), number)
+            for topic in topics
+            for number in range(cluster.partitions(topic, consumer))
+        }
     finally:
         consumer.close()
 

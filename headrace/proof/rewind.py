@@ -23,7 +23,8 @@ from headrace.keys import encode_key
 from headrace.proof.groups import positions
 from headrace.proof.replay import Work
 from headrace.receipts import receipt_key
-from headrace.topics import CHUNKS, UPLOAD_ACKS
+from headrace.stage.contract import Partition
+from headrace.topics import CHUNK_TOPICS, UPLOAD_ACKS
 
 REQUEST_SECONDS = 10.0
 LOOK_EVERY = 0.5
@@ -68,21 +69,23 @@ def wait_until_idle(cluster: Cluster, group: str, session: float, state: Path, t
         time.sleep(LOOK_EVERY)
 
 
-def rewind(cluster: Cluster, group: str, work: Sequence[Work]) -> Mapping[int, int]:
+def rewind(cluster: Cluster, group: str, work: Sequence[Work]) -> Mapping[Partition, int]:
     """Set the group back to the first frame of what is to be done again; never forward. Returns the offsets set.
 
     Raises NotRewound if the group has members again, KafkaUnreachable.
     """
-    lows: dict[int, int] = {}
+    lows: dict[Partition, int] = {}
     for each in work:
-        lows[each.partition] = min(each.first, lows.get(each.partition, each.first))
+        lows[each.place] = min(each.first, lows.get(each.place, each.first))
     committed = positions(cluster).get(group, {})
-    behind = {number: low for number, low in lows.items() if low < committed.get(number, -1)}
+    behind = {place: low for place, low in lows.items() if low < committed.get(place.topic, {}).get(place.number, -1)}
     if not behind:
         return {}
     # Without our metadata: the service then reads its receipts from the time of the message there.
-    name = cluster.topic_name(CHUNKS)
-    offsets = [confluent_kafka.TopicPartition(name, number, low) for number, low in behind.items()]
+    offsets = [
+        confluent_kafka.TopicPartition(cluster.topic_name(CHUNK_TOPICS[topic]), number, low)
+        for (topic, number), low in behind.items()
+    ]
     request = [ConsumerGroupTopicPartitions(group, offsets)]
     admin = cluster.admin()
     future: Any = admin.alter_consumer_group_offsets(request, request_timeout=REQUEST_SECONDS)[group]

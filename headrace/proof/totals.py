@@ -58,7 +58,7 @@ class Totals(msgspec.Struct):
     sent_bytes: int = 0
     unannounced: int = 0
     stray_dead_letters: int = 0
-    states: Counter[FileState] = msgspec.field(default_factory=Counter)
+    states: Counter[tuple[str, FileState]] = msgspec.field(default_factory=Counter)
 
     def take(self, account: Account) -> None:
         """Add one version; each exactly once."""
@@ -67,19 +67,19 @@ class Totals(msgspec.Struct):
             self.unannounced += 1
         else:
             self.sent_bytes += account.sent.size or 0
-            self.states[account.sent.state] += 1
+            self.states[account.sent.topic, account.sent.state] += 1
         for group, entry in account.entries.items():
             book = self.books.get(group)
             if book is None:
                 book = self.books[group] = Book()
             book.take(account, entry)
 
-    def expect_also(self, group: str) -> None:
-        """A group without a committed position turned up late: it has no receipt of any version taken so far."""
-        if group in self.books:
-            return
-        book = self.books[group] = Book()
-        for state, count in self.states.items():
+    def expect_also(self, group: str, topic: str) -> None:
+        """A group without a committed position turned up late: it has no receipt of any version of `topic` so far."""
+        book = self.books.setdefault(group, Book())
+        for (of, state), count in self.states.items():
+            if of != topic:
+                continue
             status: Status = "unchanged" if state == "aborted" else "failed" if state == "expired" else "open"
             book.counts[status] += count
             book.bad += 0 if status in GOOD else count

@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from headrace.kafka.clients import Cluster
-from headrace.proof.books import Account, accounts
+from headrace.proof.books import Account, Positions, accounts, expectations
 from headrace.proof.destinations import Check, Read, check
 from headrace.proof.evidence import Evidence, Received
-from headrace.proof.groups import Positions, UnknownSink, belongs_to, positions
+from headrace.proof.groups import UnknownSink, belongs_to, positions
 from headrace.proof.log import Name, Reader
 from headrace.proof.totals import Totals
 from headrace.stage.contract import Version
-from headrace.topics import CHUNKS
 
 READING_AT_ONCE = 4
 
@@ -65,22 +64,25 @@ class Verification:
         """
         # Positions first: what a group has committed has its receipt on the log before the receipts are read.
         committed = {group: found for group, found in positions(self.cluster).items() if self._wanted(group)}
-        reader = Reader(self.cluster, self.since, self.name, self._wanted, frozenset(committed))
-        seen: set[str] = set()
+        topics = {group: frozenset(found) for group, found in committed.items()}
+        reader = Reader(self.cluster, self.since, self.name, self._wanted, topics)
+        seen: dict[str, set[str]] = {}
         # Partition by partition; a group that is only known by its receipts may turn up in a later one.
         for evidence in reader.evidence():
-            for group in evidence.groups() - seen - committed.keys():
-                outcome.totals.expect_also(group)
-            seen |= evidence.groups()
-            expected: Positions = {group: {} for group in sorted(seen)} | committed
+            for group, said in evidence.groups().items():
+                of_group = seen.setdefault(group, set())
+                for topic in said - of_group - committed.get(group, {}).keys():
+                    outcome.totals.expect_also(group, topic)
+                of_group |= said
+            expected = expectations(seen, committed)
             yield from self._slice(evidence, expected, outcome)
             # Before the next partition's evidence is gathered.
             del evidence
         outcome.undecodable = reader.undecodable
-        outcome.without_position = sorted(seen - committed.keys())
+        outcome.without_position = sorted(seen.keys() - committed.keys())
         if self.sink is not None and not seen and not committed:
             known = ", ".join(sorted(positions(self.cluster))) or "none"
-            raise UnknownSink(sink=self.sink, topic=self.cluster.topic_name(CHUNKS), known=known)
+            raise UnknownSink(sink=self.sink, known=known)
 
     def _wanted(self, group: str) -> bool:
         return self.sink is None or belongs_to(group, self.sink, self.cluster.settings.prefix)

@@ -64,8 +64,8 @@ class Arrival:
         self.seen = max(self.seen, message.time)
 
     def takes(self, message: Message) -> bool:
-        """Whether a frame is of this file. One with the same file id under another path is a forgery."""
-        return self.first.key == message.key
+        """Whether a frame is of this file. One with the same file id under another path or topic is a forgery."""
+        return self.first.key == message.key and self.first.partition == message.partition
 
     def receipt(self, group: str, outcome: Outcome, code: str | None = None, **stored: Any) -> UploadAck:
         """What became of it; `stored` as `headrace.receipts.settle` takes it."""

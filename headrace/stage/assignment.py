@@ -176,7 +176,8 @@ class Placement:
         return [
             event
             for event in latest.values()
-            if event.partition == number
+            if (event.topic or topics.CHUNKS.name) == topic.name
+            and event.partition == number
             and event.first is not None
             and event.first < end
             and (event.last is None or event.last >= start)

@@ -122,7 +122,9 @@ class StageContext:
         """Close an item; see the contract. Of a revoked partition nothing is said: its new owner will."""
         if (ack.partition, ack.item) in self._forgotten:
             return
-        track = self._holder(ack.item, ack.partition)
+        self._close(self._holder(ack.item, ack.partition), ack)
+
+    def _close(self, track: Track | None, ack: UploadAck) -> None:
         entry = track.settle(ack.item, ack.last) if track is not None else None
         if track is None or entry is None:
             raise ReceiptWithoutItem(stage=self._stage, item=ack.item)
@@ -134,7 +136,7 @@ class StageContext:
         opened = self._tracks[message.partition].opened(message.item)
         if opened is not None and opened.path != message.path:
             # It bears the id of an item of somebody else's, which must not be closed for it.
-            own = deadletter.unreadable_item(message.partition.number, message.offset)
+            own = deadletter.unreadable_item(*message.partition, message.offset)
             message = replace(message, item=own)
         self.open(message.item, message)
         entry = self._tracks[message.partition].opened(message.item)
@@ -149,12 +151,13 @@ class StageContext:
             ack = msgspec.structs.replace(ack, first=entry.first)
         if covers is not None:
             ack = msgspec.structs.replace(ack, covers=[covers])
-        self.receipt(ack)
+        # Its own partition's item, should an item of that name be open in another topic as well.
+        self._close(self._tracks[message.partition], ack)
 
     def poison(self, partition: Partition, raw: RawMessage, error: HeadraceError) -> None:
         """Put aside a message that could not be decoded. If its key names an open item, that item is damaged."""
         offset = raw.offset()
-        item = deadletter.unreadable_item(partition.number, offset)
+        item = deadletter.unreadable_item(*partition, offset)
         track = self._tracks[partition]
         try:
             key = decode_key(raw.key())
@@ -171,7 +174,8 @@ class StageContext:
         )  # fmt: skip
         self.open(item, first)
         self._send_dead_letter(partition, offset, first.time, first.raw_key, first.raw, first.headers, error, item)
-        self.receipt(receipts.settle(self.group, first, offset, "dead_lettered", code=error.code, file=file))
+        ack = receipts.settle(self.group, first, offset, "dead_lettered", code=error.code, file=file)
+        self._close(track, ack)
 
     def pause(self, partitions: Sequence[Partition], seconds: float, reason: str) -> None:
         """Fetch nothing for a while; see the contract."""

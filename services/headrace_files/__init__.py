@@ -17,7 +17,7 @@ family = Family(
             metrics="headrace_files.directory_source.reporting:METRICS",
             send_once="headrace_files.upload.once:send_once",
             reads=("upload-acks",),
-            writes=("chunks", "files"),
+            writes=("chunks", "chunks-personal", "files"),
         ),
         StageEntry(
             name="sftp_source",
@@ -28,7 +28,7 @@ family = Family(
             metrics="headrace_files.sftp_source.reporting:METRICS",
             send_once="headrace_files.sftp_source.once:send_once",
             reads=("upload-acks",),
-            writes=("chunks", "files"),
+            writes=("chunks", "chunks-personal", "files"),
         ),
         StageEntry(
             name="assembler",
@@ -58,7 +58,7 @@ family = Family(
             factory="headrace_files.csv_fanout.service:service",
             check="headrace_files.checks:csv_fanout",
             metrics="headrace_files.csv_fanout.service:METRICS",
-            reads=("chunks",),
+            reads=("chunks", "chunks-personal"),
             writes=("upload-acks", "dead-letters", "records.*"),
         ),
         StageEntry(

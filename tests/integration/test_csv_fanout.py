@@ -185,7 +185,7 @@ def test_files_of_no_dataset_and_of_others_are_passed_by_with_a_receipt_and_hold
     assert check(cluster, datasets, ours) == []
     assert {outcome for file in other for outcome in outcomes(cluster)[file.item]} == {("unchanged", 1, "no-dataset")}
     messages = sum(len(feeder.offsets[file.file]) for file in (*other, ours))
-    assert sum(positions(cluster)[group].values()) == messages
+    assert sum(positions(cluster)[group]["chunks"].values()) == messages
 
 
 @pytest.mark.parametrize(

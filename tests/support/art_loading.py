@@ -206,7 +206,8 @@ class Loading:
         return first, self._send(f"students-{job}", dump.students, "art_students", job)
 
     def _send(self, name: str, content: bytes, dataset: str, job: str | None) -> FedFile:
-        file = FedFile(name.encode(), content, dataset=dataset, job=job, chunk=262_144)
+        topic = self.datasets[dataset].chunks
+        file = FedFile(name.encode(), content, dataset=dataset, job=job, chunk=262_144, topic=topic)
         headers = [("hr-job", job.encode())] if job else []
         self.feeder.send(file, *file.frames(), headers=headers)
         self.feeder.flush()

@@ -11,7 +11,7 @@ from headrace.codec import avro
 from headrace.events import FileEvent
 from headrace.kafka.clients import Cluster
 from headrace.keys import encode_key, file_id, partition_of, path_id
-from headrace.topics import CHUNKS, FILES, Topic
+from headrace.topics import CHUNKS, FILES, Topic, said_of
 
 _inodes = itertools.count(1)
 
@@ -30,6 +30,7 @@ class FedFile:
     inode: int = field(default_factory=lambda: next(_inodes))
     dataset: str | None = None
     job: str | None = None
+    topic: Topic = CHUNKS
 
     @property
     def path_id(self) -> bytes:
@@ -37,7 +38,8 @@ class FedFile:
 
     @property
     def file(self) -> bytes:
-        return file_id(self.source, self.path, self.inode, len(self.content), self.mtime_ns, self.attempt)
+        marks = (self.inode, len(self.content), self.mtime_ns, self.attempt)
+        return file_id(self.source, self.path, *marks, said_of(self.topic))
 
     @property
     def item(self) -> str:
@@ -92,7 +94,7 @@ class FedFile:
             path_id=self.path_id, file=self.file, source=self.source, path=self.path, state="announced",
             attempt=self.attempt, inode=self.inode, mtime_ns=self.mtime_ns, size=len(self.content),
             acked=len(self.content), alg="sha256", hash=hashlib.sha256(self.content).digest(), partition=partition,
-            first=first, last=last, at=self.mtime_ns // 1000,
+            first=first, last=last, topic=said_of(self.topic), at=self.mtime_ns // 1000,
         )  # fmt: skip
 
 
@@ -111,7 +113,7 @@ class Feeder:
     def send(self, file: FedFile, *values: bytes, headers: list[tuple[str, bytes]] | None = None) -> None:
         """Queue frames of one file."""
         for value in values:
-            self.raw(CHUNKS, value, file.key, self.partition(file), headers, file.file)
+            self.raw(file.topic, value, file.key, self.partition(file), headers, file.file)
 
     def raw(
         self,

@@ -36,10 +36,10 @@ class SentVersion:
         return whole if good and len(whole) == self.close.get("size", len(whole)) else None
 
 
-def versions(bootstrap: str, prefix: str) -> dict[tuple[str, str], SentVersion]:
-    """Every version on the chunks topic by (path id, file id), in the order of their first frames."""
+def versions(bootstrap: str, prefix: str, topic: str = "chunks") -> dict[tuple[str, str], SentVersion]:
+    """Every version on a topic of chunks by (path id, file id), in the order of their first frames."""
     found: dict[tuple[str, str], SentVersion] = {}
-    for message in messages(bootstrap, prefix + "chunks"):
+    for message in messages(bootstrap, prefix + topic):
         path_id, file = (message.key() or b"").decode().split("/")
         frame = msgpack.unpackb(message.value() or b"")
         version = found.setdefault((path_id, file), SentVersion())

@@ -37,6 +37,10 @@ def test_a_sink_that_is_known_is_the_only_group():
     ]
 
 
+def test_who_watches_reads_no_personal_files():
+    assert not any("Read" in each.operations for each in of_duty("monitor", "lab.") if "personal" in each.name)
+
+
 def test_a_task_without_a_prefix_is_for_every_name():
     assert of_duty("operator", "") == [Access("topic", "*", False, ("All",)), Access("group", "*", False, ("All",))]
 

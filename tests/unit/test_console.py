@@ -165,7 +165,7 @@ def test_a_file_stands_as_verify_says_it_does():
     failed, again = event(b"x"), event(b"x", attempt=1)
     files.take_event(failed, 0)
     files.take_receipt(receipt(failed, "failed"))
-    positions = {"h.assembler.a": {0: 1}, "h.archiver.b": {0: 0}}
+    positions = {"h.assembler.a": {"chunks": {0: 1}}, "h.archiver.b": {"chunks": {0: 0}}}
     (account,) = files.accounts([failed.file], positions).values()
     assert {group: entry.status for group, entry in account.entries.items()} == {
         "h.assembler.a": "failed", "h.archiver.b": "open",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import json
 import random
 
+import fastavro
 import msgpack
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +19,7 @@ from headrace.chunks.ranges import Ranges
 from headrace.codec import avro
 from headrace.errors import PoisonError
 from headrace.events import Covers, Event, FileEvent, UploadAck
+from headrace.resources import resource
 
 SAMPLES: list[frames.Frame] = [
     frames.Open(v=1, source="lab", path=b"a/\xff", chunk=4096, mtime_ns=5, attempt=0, size=3, meta={"x": "y"}),
@@ -136,6 +141,15 @@ def test_any_bytes_are_an_event_or_poison(raw: bytes) -> None:
 def test_an_unknown_schema_says_so() -> None:
     with pytest.raises(avro.UnknownSchema):
         avro.decode(avro.MARKER + b"\1" * 8 + b"body", UploadAck)
+
+
+def test_an_event_that_was_written_before_events_named_topics_is_one_of_chunks() -> None:
+    event = next(each for each in EVENTS if isinstance(each, FileEvent))
+    older = json.loads(resource("schemas", "history", "FileEvent.1.avsc").read_text("utf-8"))
+    out = io.BytesIO(avro.MARKER + avro.schema_fingerprint(older))
+    out.seek(avro.HEADER_BYTES)
+    fastavro.schemaless_writer(out, older, msgspec.to_builtins(event, builtin_types=(bytes,)))
+    assert avro.decode(out.getvalue(), FileEvent) == msgspec.structs.replace(event, topic=None)
 
 
 def test_the_fingerprint_is_that_of_the_avro_specification() -> None:

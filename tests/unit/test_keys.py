@@ -49,8 +49,9 @@ def test_every_part_of_an_identity_makes_another_file() -> None:
         ("source", b"path", 1, 9, 3, 0),
         ("source", b"path", 1, 2, 9, 0),
         ("source", b"path", 1, 2, 3, 1),
+        ("source", b"path", 1, 2, 3, 0, "chunks-personal"),
     ]
     ids = {file_id(*fields) for fields in [base, *others]}
-    assert len(ids) == 7
+    assert len(ids) == 8
     assert file_id(*base) == file_id(*base)
     assert path_id("ab", b"c") != path_id("a", b"bc")

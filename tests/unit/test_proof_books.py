@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from headrace.events import Covers, FileEvent, Outcome, UploadAck
 from headrace.keys import file_id, path_id
-from headrace.proof.books import STATUSES, Account, accounts
+from headrace.proof.books import STATUSES, Account, accounts, expectations
 from headrace.proof.evidence import Evidence
 from headrace.proof.totals import Totals
 
@@ -77,7 +77,8 @@ def books_of(
             evidence.take_receipt(word)
     totals = Totals()
     found = {}
-    for account in accounts(evidence, {TREE: {0: 0}} if positions is None else positions):
+    places = {TREE: {0: 0}} if positions is None else positions
+    for account in accounts(evidence, {group: {"chunks": offsets} for group, offsets in places.items()}):
         totals.take(account)
         assert account.file not in found
         found[account.file] = account
@@ -103,6 +104,21 @@ def test_a_group_that_has_not_come_to_a_file_yet_has_it_open() -> None:
     found, totals = books_of(file, receipt(file), positions={TREE: {0: 21}, LAKE: {0: 20}})
     assert status(found[file.file], LAKE) == "open"
     assert totals.exit_code == 1
+
+
+def test_a_personal_file_is_expected_of_those_who_read_its_topic_or_left_a_receipt_of_such_a_file() -> None:
+    ordinary, personal = sent(), sent(b"people", topic="chunks-personal")
+    evidence = Evidence()
+    evidence.take_event(ordinary, 0)
+    evidence.take_event(personal, 1)
+    evidence.take_receipt(receipt(personal, group="fan-out"))
+    assert evidence.groups() == {"fan-out": {"chunks-personal"}}
+    committed = {TREE: {"chunks": {0: 5}}, LAKE: {"chunks": {0: 5}, "chunks-personal": {0: 21}}}
+    found = {each.file: each.entries for each in accounts(evidence, expectations(evidence.groups(), committed))}
+    assert found[ordinary.file].keys() == {TREE, LAKE}
+    assert {group: entry.status for group, entry in found[personal.file].items()} == {
+        "fan-out": "delivered", LAKE: "missing",
+    }  # fmt: skip
 
 
 def test_a_group_that_passed_a_file_without_a_receipt_misses_it() -> None:
@@ -334,7 +350,7 @@ def _account(words: list[Word]) -> tuple[dict[bytes, Account], Totals]:
             evidence.take_receipt(word)
     totals = Totals()
     found = {}
-    for entry in accounts(evidence, {TREE: {0: 21}, LAKE: {0: 5}}):
+    for entry in accounts(evidence, {TREE: {"chunks": {0: 21}}, LAKE: {"chunks": {0: 5}}}):
         totals.take(entry)
         found[entry.file] = entry
     return found, totals

@@ -15,7 +15,6 @@ from headrace.errors import PoisonError
 from headrace.jobs.lines import Lines
 from headrace.kafka.clients import Cluster
 from headrace.kafka.reading import offsets_at, read_now
-from headrace.topics import CHUNKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ class Rejects:
     def _letters(self) -> Iterator[Reject]:
         if not self._dead:
             return
-        records, chunks = self._cluster.topic_name(self._dataset.topic), self._cluster.topic_name(CHUNKS)
+        records, chunks = (self._cluster.topic_name(each) for each in (self._dataset.topic, self._dataset.chunks))
         for letter, message in read_letters(self._cluster):
             value = message.value() or b""
             if letter.topic == records:

@@ -26,7 +26,7 @@ from headrace.events import Covers, EndMarker
 from headrace.kafka.clients import Cluster
 from headrace.keys import encode_key, murmur2
 from headrace.stage import kill
-from headrace.topics import CHUNKS, DEAD_LETTERS
+from headrace.topics import CHUNK_TOPICS, DEAD_LETTERS
 from headrace_files.csv_fanout.arriving import Arriving
 from headrace_files.csv_fanout.earlier import EarlierFiles, place
 
@@ -237,7 +237,7 @@ class Publisher:
     def _send_dead_letter(self, arriving: Arriving, row: BadRow) -> None:
         first = arriving.first
         headers = deadletter.headers(
-            topic=self._cluster.topic_name(CHUNKS),
+            topic=self._cluster.topic_name(CHUNK_TOPICS[first.partition.topic]),
             partition=first.partition.number,
             offset=first.offset,
             timestamp=first.time,

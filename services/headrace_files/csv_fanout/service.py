@@ -53,7 +53,7 @@ class CsvFanout(Stage):
     """Turns files of declared datasets into records."""
 
     name: ClassVar[str] = "csv_fanout"
-    reads: ClassVar[Sequence[topics.Topic]] = (topics.CHUNKS,)
+    reads: ClassVar[Sequence[topics.Topic]] = (topics.CHUNKS, topics.CHUNKS_PERSONAL)
     writes: ClassVar[Sequence[topics.Topic]] = (topics.UPLOAD_ACKS, topics.DEAD_LETTERS)
 
     def __init__(

@@ -27,7 +27,7 @@ class CsvFanoutSettings(StageSettings):
     paths: dict[str, str] = Field(
         {},
         description="For files that name no dataset: a regular expression by dataset; a file whose path it is found in"
-        " belongs to it.",
+        " belongs to it. Files of personal datasets should name theirs, see docs/explanation/personal-data.md.",
     )
     spool: Path | None = Field(
         None, description="Folder for files on their way; by default the system's temporary folder. Needs no care."

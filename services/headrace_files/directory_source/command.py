@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ import typer
 from headrace.cli import runtime
 from headrace.cli.interrupts import OnInterrupt
 from headrace.cli.source_job import JobRequest, source_job
+from headrace.datasets.catalogue import chunks_of
 from headrace.families import Host, stage_named
 from headrace.jobs.assessment import Exit
 from headrace.jobs.evidence import read_evidence
@@ -116,7 +118,7 @@ def watch(
     if dry_run:
         session = runtime.begin(context, SERVICE)
         settings = session.sources.section(SERVICE, DirectorySourceSettings, overrides).values
-        show(settings, session.cluster())
+        show(settings, session.cluster(), chunks_of(settings.dataset, session.settings.datasets.folder))
         return
     if job is not None or to is not None:
         request = JobRequest("watch", job, to, on_interrupt, json=False)
@@ -133,7 +135,8 @@ def run_job(
     cluster = session.cluster()
     console = Console(update_seconds)
     made: list[DirectorySource] = []
-    with source_job(context, session, cluster, request) as job:
+    topic = chunks_of(settings.dataset, session.settings.datasets.folder)
+    with source_job(context, session, cluster, replace(request, topic=topic.name)) as job:
         if not job.sends:
             return job.leave()
 

@@ -8,19 +8,20 @@ import time
 import typer
 
 from headrace.kafka.clients import Cluster
+from headrace.topics import Topic
 from headrace_files.directory_source.scan import Walk, look_at_file
-from headrace_files.directory_source.service import make_tree
+from headrace_files.directory_source.service import make_tree, options_of
 from headrace_files.directory_source.settings import DirectorySourceSettings
 from headrace_files.sending.snapshot import printable
 
 
-def show(settings: DirectorySourceSettings, cluster: Cluster) -> None:
-    """Print each file that would be sent, one a line, and the sum.
+def show(settings: DirectorySourceSettings, cluster: Cluster, topic: Topic) -> None:
+    """Print each file that would be sent to `topic`, one a line, and the sum.
 
     Raises MissingTopic or KafkaUnreachable.
     """
     root = os.path.realpath(os.fsencode(settings.root))
-    tree = make_tree(settings, root)
+    tree = make_tree(settings, root, options_of(settings, topic))
     tree.log.read(cluster)
     now, wall = time.monotonic(), time.time()
     for path, status in Walk(root).files():

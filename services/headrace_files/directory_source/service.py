@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 import structlog
 
+from headrace.datasets.catalogue import chunks_of
 from headrace.errors import TransientError
 from headrace.kafka.clients import Cluster
-from headrace.topics import CHUNKS, FILES, Topic
+from headrace.topics import CHUNKS, CHUNKS_PERSONAL, FILES, Topic
 from headrace_files.directory_source import scan
 from headrace_files.directory_source.events import EventWatcher, Hint
 from headrace_files.directory_source.filters import Filter, is_own
@@ -77,7 +78,7 @@ class DirectorySource:
     """Sends every file of one folder, and every one that is added."""
 
     name: ClassVar[str] = "directory_source"
-    writes: ClassVar[Sequence[Topic]] = (CHUNKS, FILES)
+    writes: ClassVar[Sequence[Topic]] = (CHUNKS, CHUNKS_PERSONAL, FILES)
 
     def __init__(
         self,
@@ -88,8 +89,10 @@ class DirectorySource:
         once: bool = False,
         observers: tuple[Observer, ...] = (),
         job: str | None = None,
+        topic: Topic = CHUNKS,
     ) -> None:
         self.settings = settings
+        self._options = options_of(settings, topic, job)
         self.root = os.path.realpath(os.fsencode(settings.root))
         self.sent = 0
         self.problems = 0
@@ -99,7 +102,6 @@ class DirectorySource:
         self._state = state
         self._once = once
         self._observers = observers
-        self._job = job
         self._inbox: queue.SimpleQueue[Outcome | list[Hint] | _Failed | _Missed] = queue.SimpleQueue()
         self._quit = threading.Event()
         self._scans: deque[tuple[Walk, Iterator[tuple[bytes, os.stat_result]]]] = deque()
@@ -108,7 +110,7 @@ class DirectorySource:
         self._scan_every = scan_seconds(settings)
         self._next_scan = 0.0
         self._next_failures = 0.0
-        self.tree = make_tree(settings, self.root)
+        self.tree = make_tree(settings, self.root, self._options)
 
     @classmethod
     def hosted(
@@ -120,10 +122,16 @@ class DirectorySource:
         observers: tuple[Observer, ...] = (),
         job: str | None = None,
     ) -> DirectorySource:
-        """The source in a process that shows its metrics and health."""
+        """The source in a process that shows its metrics and health.
+
+        Raises UnknownDataset, DatasetMalformed, TopicAndFormat.
+        """
         reporting = Reporting(host.metrics, host.health)
-        observers = (reporting, *observers)
-        return cls(settings, host.cluster, host.settings.state, once=once, observers=observers, job=job)
+        topic = chunks_of(settings.dataset, host.settings.datasets.folder)
+        return cls(
+            settings, host.cluster, host.settings.state, once=once, observers=(reporting, *observers), job=job,
+            topic=topic,
+        )  # fmt: skip
 
     def summary(self) -> str:
         """What was done, in a line."""
@@ -144,7 +152,7 @@ class DirectorySource:
             raise NotAFolder(path=printable(self.root), problem=error.strerror) from error
         with SourceLock(self._state, self.settings.source, self._cluster.settings.prefix).watch() as lock:
             sender = self.sender = self._insist(
-                stop, lambda: make_engine(self._cluster, options_of(self.settings, self._job), self._inbox.put)
+                stop, lambda: make_engine(self._cluster, self._options, self._inbox.put)
             )
             if sender is None or self._insist(stop, self._read_log) is None:
                 return
@@ -325,7 +333,7 @@ def scan_seconds(settings: DirectorySourceSettings) -> float:
     return (settings.poll_every if settings.polling else settings.scan_every).total_seconds()
 
 
-def options_of(settings: DirectorySourceSettings, job: str | None = None) -> Options:
+def options_of(settings: DirectorySourceSettings, topic: Topic, job: str | None = None) -> Options:
     """How to send. Raises TopicAndFormat."""
     return Options(
         source=settings.source,
@@ -335,22 +343,24 @@ def options_of(settings: DirectorySourceSettings, job: str | None = None) -> Opt
         dataset=settings.dataset,
         job=job,
         inodes=settings.inodes,
+        topic=topic,
         abroad=abroad(settings.format, settings.topic),
     )
 
 
-def make_tree(settings: DirectorySourceSettings, root: bytes) -> Tree:
+def make_tree(settings: DirectorySourceSettings, root: bytes, options: Options) -> Tree:
     """What is known of the tree at `root` before the log is read: nothing."""
     return Tree(
         root,
         settings.source,
-        FileLog(settings.source, memory(options_of(settings))),
+        FileLog(settings.source, memory(options)),
         Settling(settings.settle.total_seconds()),
         Filter(settings.include, settings.exclude),
         attempts=settings.attempts,
         retry=max(scan_seconds(settings), LEAST_RETRY),
         inodes=settings.inodes,
         new_only=settings.new_only,
+        topic=options.topic,
     )
 
 

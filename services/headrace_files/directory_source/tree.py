@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from headrace import keys
 from headrace.events import FileEvent
+from headrace.topics import CHUNKS, Topic
 from headrace_files.directory_source.filters import Filter
 from headrace_files.directory_source.settling import Settling
 from headrace_files.sending.filelog import Entry, FileLog, Word
@@ -24,6 +25,7 @@ class Tree:
         attempts: how often a version is offered again after a receiver failed.
         retry: seconds until a file that could not be read is tried again.
         new_only: what the first complete pass finds needs nothing, unless the log knows it.
+        topic: where the frames go.
     """
 
     def __init__(
@@ -38,8 +40,10 @@ class Tree:
         retry: float = 60.0,
         inodes: bool = True,
         new_only: bool = False,
+        topic: Topic = CHUNKS,
     ) -> None:
         self.log = log
+        self._topic = topic
         self.settling = settling
         self.active: dict[bytes, bytes] = {}
         self.given_up: set[bytes] = set()
@@ -231,4 +235,4 @@ class Tree:
         return job
 
     def _is(self, entry: Entry, path: bytes, snapshot: Snapshot) -> bool:
-        return snapshot.file_id(self._source, path, entry.attempt) == entry.file
+        return snapshot.file_id(self._source, path, entry.attempt, self._topic) == entry.file

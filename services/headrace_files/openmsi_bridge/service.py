@@ -88,7 +88,7 @@ class OpenmsiBridge(Stage):
                 self._bring_over(message)
             except PermanentError as error:
                 # Not as an item of a file: whose chunk it was to be, nobody can tell.
-                item = deadletter.unreadable_item(message.partition.number, message.offset)
+                item = deadletter.unreadable_item(*message.partition, message.offset)
                 self._context.dead_letter(replace(message, item=item), error)
 
     def flush(self) -> None:

@@ -29,6 +29,12 @@ class NothingToSend(ConfigError):
     code = "nothing-to-send"
 
 
+class NeverAssembled(ConfigError):
+    """The dataset {dataset} is personal: its files are read by csv_fanout alone. Leave out --wait assembled."""
+
+    code = "never-assembled"
+
+
 class NotOnTheLog(FatalError):
     """A message to {topic} was refused for good: {problem}; the process ends; started again it goes on from the log."""
 

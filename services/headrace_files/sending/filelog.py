@@ -16,7 +16,7 @@ from headrace.events import FileEvent
 from headrace.kafka.clients import Cluster
 from headrace.kafka.reading import read_now
 from headrace.keys import partition_of
-from headrace.topics import FILES, Topic
+from headrace.topics import CHUNK_TOPICS, FILES, Topic
 
 
 class Word(IntEnum):
@@ -76,7 +76,7 @@ class FileLog:
                     event = avro.decode(value, FileEvent)
                 except PoisonError:
                     continue
-                if event.source == self._source:
+                if event.source == self._source and (event.topic is None or event.topic in CHUNK_TOPICS):
                     self.note(event)
 
     def note(self, event: FileEvent) -> None:

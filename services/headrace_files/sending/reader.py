@@ -10,6 +10,7 @@ from headrace.chunks import frames
 from headrace.chunks.frames import DEFAULT_ALGORITHM
 from headrace.keys import partition_of
 from headrace.stage import kill
+from headrace.stage.contract import Partition
 from headrace_files.sending import resume
 from headrace_files.sending.jobs import Job, Outcome, Result
 from headrace_files.sending.snapshot import NotRegular, OutsideRoot, Snapshot, open_file
@@ -45,10 +46,10 @@ def send(sender: Sender, job: Job, scratch: bytearray) -> bytearray:
             return scratch
         path = keys.path_id(sender.source, job.path)
         partition = partition_of(path.hex(), sender.chunk_partitions)
-        transfer = Transfer(
-            sender, job, path, snapshot.file_id(sender.source, job.path, job.attempt), snapshot, partition
-        )
-        start = resume.start(sender.cluster, job.previous, transfer.file, snapshot.size, partition, transfer.key)
+        file = snapshot.file_id(sender.source, job.path, job.attempt, sender.topic)
+        transfer = Transfer(sender, job, path, file, snapshot, partition)
+        place = Partition(sender.topic.name, partition)
+        start = resume.start(sender.cluster, job.previous, file, snapshot.size, place, transfer.key)
         chunk = transfer.chunk = start.chunk or sender.options.chunk
         block = max(chunk, BLOCK)
         if len(scratch) < block + 1:

@@ -11,7 +11,8 @@ from headrace.errors import PoisonError
 from headrace.events import FileEvent
 from headrace.kafka.clients import Cluster
 from headrace.kafka.reading import read_now
-from headrace.topics import CHUNKS
+from headrace.stage.contract import Partition
+from headrace.topics import CHUNK_TOPICS
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +41,26 @@ def choose(previous: FileEvent | None, file: bytes, size: int, partition: int) -
     return "resume" if known and 0 < previous.acked <= size else "begin"
 
 
-def start(cluster: Cluster, previous: FileEvent | None, file: bytes, size: int, partition: int, key: bytes) -> Start:
-    """How to begin with the version `file` of `size` bytes.
+def start(cluster: Cluster, previous: FileEvent | None, file: bytes, size: int, place: Partition, key: bytes) -> Start:
+    """How to begin with the version `file` of `size` bytes, whose frames go to `place`.
 
     The open frame is read back: if retention has taken it, readers that have not begun could never finish the file.
     """
-    choice = choose(previous, file, size, partition)
+    choice = choose(previous, file, size, place.number)
     if previous is None or choice == "begin":
         return Start()
     if choice == "abandon":
         return Start(abandon=True)
-    chunk = _chunk_of(cluster, partition, previous.first or 0, key)
+    chunk = _chunk_of(cluster, place, previous.first or 0, key)
     if chunk is None or (previous.acked % chunk and previous.acked != size):
         return Start()
     return Start(acked=previous.acked, first=previous.first, chunk=chunk)
 
 
-def _chunk_of(cluster: Cluster, partition: int, first: int, key: bytes) -> int | None:
+def _chunk_of(cluster: Cluster, place: Partition, first: int, key: bytes) -> int | None:
     """The chunk size in the open frame at `first`, if it is still there and of this version."""
-    for batch in read_now(cluster, CHUNKS, starts={partition: first}, ends={partition: first + 1}):
+    topic, number = CHUNK_TOPICS[place.topic], place.number
+    for batch in read_now(cluster, topic, starts={number: first}, ends={number: first + 1}):
         for message in batch:
             if message.offset() != first or message.key() != key:
                 return None

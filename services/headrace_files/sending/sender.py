@@ -28,7 +28,7 @@ from headrace.events import FileEvent
 from headrace.kafka.clients import Cluster
 from headrace.keys import encode_key, partition_of
 from headrace.stage import kill
-from headrace.topics import CHUNKS, FILES
+from headrace.topics import CHUNK_TOPICS, CHUNKS, FILES, Topic
 from headrace_files.sending import reader
 from headrace_files.sending.budget import Budget, Closed
 from headrace_files.sending.engine import Abroad
@@ -61,6 +61,7 @@ class Options:
         most_messages: messages under way to the broker.
         inodes: whether the inode tells versions apart.
         meta: what receivers are told of every file besides.
+        topic: of ours, for the frames: that of the dataset.
         abroad: the topic of somebody else's to send to, in another layout; None: our own. This engine knows no other.
     """
 
@@ -71,6 +72,7 @@ class Options:
     dataset: str | None = None
     job: str | None = None
     inodes: bool = True
+    topic: Topic = CHUNKS
     abroad: Abroad | None = None
     meta: Mapping[str, str] = field(default_factory=dict)
 
@@ -86,6 +88,7 @@ class Sender:
         self.cluster = cluster
         self.options = options
         self.source = options.source
+        self.topic = options.topic
         self.dataset = options.dataset
         self.job = options.job
         self.meta = dict(options.meta)
@@ -96,8 +99,8 @@ class Sender:
         self.active: dict[int, Transfer] = {}
         self.bytes_acknowledged = 0
         self._listener = listener
-        largest = largest_messages(cluster, (CHUNKS, FILES))
-        check_chunk_size(options.chunk, largest[CHUNKS.name])
+        largest = largest_messages(cluster, (self.topic, FILES))
+        check_chunk_size(options.chunk, largest[self.topic.name])
         self._producer = cluster.producer(
             {
                 # The broker's limit is for a whole batch, and one producer serves both topics.
@@ -106,9 +109,9 @@ class Sender:
                 "error_cb": self._kafka_error,
             }
         )
-        self._chunks = cluster.topic_name(CHUNKS)
+        self._chunks = cluster.topic_name(self.topic)
         self._files = cluster.topic_name(FILES)
-        self.chunk_partitions = cluster.partitions(CHUNKS, self._producer)
+        self.chunk_partitions = cluster.partitions(self.topic, self._producer)
         self._file_partitions = cluster.partitions(FILES, self._producer)
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._errands: deque[Callable[[], None]] = deque()
@@ -252,9 +255,16 @@ class Sender:
             self._errands.append(speak)
 
         self.budget.take(0)
-        partition = partition_of(previous.path_id.hex(), self.chunk_partitions)
+        # Where its frames are; it may have been begun before its dataset was said to be personal.
+        topic = CHUNK_TOPICS[previous.topic or CHUNKS.name]
+        partition = partition_of(previous.path_id.hex(), self.cluster.partitions(topic, self._producer))
         self._producer.produce(
-            self._chunks, value, key, partition=partition, on_delivery=closed, headers=_headers(trace, previous.job)
+            self.cluster.topic_name(topic),
+            value,
+            key,
+            partition=partition,
+            on_delivery=closed,
+            headers=_headers(trace, previous.job),
         )
         while wait and not said.wait(PATIENCE):
             self.budget.check()

@@ -12,6 +12,7 @@ import stat
 from dataclasses import dataclass
 
 from headrace import keys
+from headrace.topics import CHUNKS, Topic, said_of
 
 
 class NotRegular(OSError):
@@ -49,9 +50,9 @@ class Snapshot:
         """Whether both are the same version. ctime is no sign: chmod and rename change it, and no byte."""
         return (self.inode, self.size, self.mtime_ns) == (other.inode, other.size, other.mtime_ns)
 
-    def file_id(self, source: str, path: bytes, attempt: int) -> bytes:
-        """The id of this version of `path`. Source: design section 3."""
-        return keys.file_id(source, path, self.inode, self.size, self.mtime_ns, attempt)
+    def file_id(self, source: str, path: bytes, attempt: int, topic: Topic = CHUNKS) -> bytes:
+        """The id of this version of `path`, sent to `topic`. Source: design section 3."""
+        return keys.file_id(source, path, self.inode, self.size, self.mtime_ns, attempt, said_of(topic))
 
     @property
     def mark(self) -> int:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from headrace.chunks.frames import DEFAULT_ALGORITHM
 from headrace.events import FileEvent, FileState
 from headrace.keys import encode_key
+from headrace.topics import Topic, said_of
 from headrace_files.sending.budget import Budget
 from headrace_files.sending.jobs import Job, Result
 from headrace_files.sending.snapshot import Snapshot
@@ -25,6 +26,7 @@ class Desk(Protocol):
     source: str
     dataset: str | None
     job: str | None
+    topic: Topic
     progress_bytes: int
     bytes_acknowledged: int
 
@@ -96,6 +98,7 @@ class Transfer:
             dataset=desk.dataset,
             job=desk.job,
             reason=self.reason,
+            topic=said_of(desk.topic),
             at=time.time_ns() // 1000,
         )
         return self.event

@@ -11,7 +11,7 @@ import typer
 from headrace.cli import runtime
 from headrace.cli.interrupts import OnInterrupt
 from headrace.cli.source_job import JobRequest, SourceJob, source_job
-from headrace.datasets.catalogue import Datasets
+from headrace.datasets.catalogue import Datasets, chunks_of
 from headrace.families import Host, ServiceFactory, stage_named
 from headrace.jobs.assessment import Exit
 from headrace.jobs.evidence import read_evidence
@@ -116,7 +116,9 @@ def fetch(
     if job is None and to is None:
         runtime.serve(context, SERVICE, overrides, factory=maker())
         raise typer.Exit(1 if any(source.problems for source in made) and not repeat else 0)
-    request = JobRequest("fetch", job, to, on_interrupt, json)
+    request = JobRequest(
+        "fetch", job, to, on_interrupt, json, topic=chunks_of(settings.dataset, session.settings.datasets.folder).name
+    )
     with source_job(context, session, session.cluster(), request) as running:
         if not running.sends:
             raise typer.Exit(running.leave())

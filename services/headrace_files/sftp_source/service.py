@@ -20,7 +20,7 @@ from headrace.kafka.clients import Cluster
 from headrace.sending_once import FileResult
 from headrace.stage import kill
 from headrace.stage.middleware.retries import delay
-from headrace.topics import CHUNKS, FILES, Topic
+from headrace.topics import CHUNKS, CHUNKS_PERSONAL, FILES, Topic, said_of
 from headrace_files.sending.filelog import FileLog, Word
 from headrace_files.sending.jobs import Job, Outcome, Result
 from headrace_files.sending.lock import SourceLock
@@ -65,7 +65,7 @@ class SftpSource:
     """
 
     name: ClassVar[str] = "sftp_source"
-    writes: ClassVar[Sequence[Topic]] = (CHUNKS, FILES)
+    writes: ClassVar[Sequence[Topic]] = (CHUNKS, CHUNKS_PERSONAL, FILES)
 
     def __init__(
         self,
@@ -93,6 +93,7 @@ class SftpSource:
         self._reporting = reporting
         self._asked = asked
         self._dataset: Dataset | None = datasets.named(settings.dataset) if settings.dataset else None
+        self._topic = CHUNKS if self._dataset is None else self._dataset.chunks
         self._server = f"{settings.user}@{settings.host}:{settings.port}"
         self._folder = settings.folder or state / "sftp" / quote(settings.source, safe="")
         self._log = FileLog(settings.source)
@@ -147,6 +148,7 @@ class SftpSource:
         settings = self._settings
         return Options(
             source=settings.source, chunk=settings.chunk_size, threads=1, dataset=settings.dataset, job=self._job,
+            topic=self._topic,
             # The same version has the same id, whenever and wherever it was fetched.
             inodes=False, meta={} if self._asked is None else self._asked.meta,
         )  # fmt: skip
@@ -252,7 +254,9 @@ class SftpSource:
         entry = self._log.entry(identity)
         if entry is None:
             return 0
-        file = keys.file_id(self._settings.source, name, 0, found.size, found.mtime * NANOSECONDS, entry.attempt)
+        file = keys.file_id(
+            self._settings.source, name, 0, found.size, found.mtime * NANOSECONDS, entry.attempt, said_of(self._topic)
+        )
         if file != entry.file:
             return 0
         if identity in self._failed and entry.word is not Word.SENDING:

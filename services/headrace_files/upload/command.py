@@ -19,8 +19,10 @@ from headrace.cli import runtime
 from headrace.cli.interrupts import OnInterrupt
 from headrace.cli.source_job import JobRequest, source_job
 from headrace.config.units import parse_duration, parse_size
+from headrace.datasets.catalogue import chunks_of
+from headrace.topics import CHUNKS_PERSONAL
 from headrace_files.openmsi.engine import abroad, refuse_books
-from headrace_files.sending.errors import WrongOption
+from headrace_files.sending.errors import NeverAssembled, WrongOption
 from headrace_files.sending.sender import Options
 from headrace_files.sending.snapshot import printable
 from headrace_files.upload.files import items
@@ -111,6 +113,10 @@ def upload(
         typer.echo(f"{len(found)} files, {sum(item.size for item in found):,} bytes would be sent.")
         return
     session = runtime.begin(context, "upload")
+    chunks = chunks_of(dataset, session.settings.datasets.folder)
+    if chunks == CHUNKS_PERSONAL and wait is Wait.ASSEMBLED:
+        raise NeverAssembled(dataset=dataset)
+    options = replace(options, topic=chunks)
     cluster = session.cluster()
 
     def make(of_job: str | None = None) -> Upload:
@@ -127,9 +133,9 @@ def upload(
     if job is None and to is None:
         with runtime.stopping(threading.Event()) as stop:
             raise typer.Exit(make().run(found, stop))
-    request = JobRequest("upload", job, to, on_interrupt, json)
+    request = JobRequest("upload", job, to, on_interrupt, json, topic=chunks.name)
     with source_job(context, session, cluster, request) as running, _timer(seconds, running.asked.leave):
-        code = upload_under(running, cluster, found, options.source, lambda: make(running.job))
+        code = upload_under(running, cluster, found, options, lambda: make(running.job))
     raise typer.Exit(code)
 
 

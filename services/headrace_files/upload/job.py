@@ -13,6 +13,7 @@ from headrace.events import FileEvent
 from headrace.jobs.assessment import Exit, Wanted
 from headrace.jobs.evidence import Evidence, read_evidence
 from headrace.kafka.clients import Cluster
+from headrace_files.sending.sender import Options
 from headrace_files.sending.snapshot import Snapshot
 from headrace_files.upload.files import Item
 from headrace_files.upload.service import Upload
@@ -26,7 +27,7 @@ class ToSend:
     attempt: int
 
 
-def to_send(files: Iterable[Item], source: str, known: Evidence, groups: Sequence[str]) -> list[ToSend]:
+def to_send(files: Iterable[Item], options: Options, known: Evidence, groups: Sequence[str]) -> list[ToSend]:
     """What of `files` is left to do, by what the log says of the job."""
     failed = {file for group in groups for file, _ in known.books.files_with(group, frozenset({"failed"}))}
     versions: defaultdict[bytes, list[FileEvent]] = defaultdict(list)
@@ -34,11 +35,12 @@ def to_send(files: Iterable[Item], source: str, known: Evidence, groups: Sequenc
         versions[event.path_id].append(event)
     found = []
     for item in files:
+        source, topic = options.source, options.topic
         snapshot = Snapshot.of(os.stat(item.location))  # noqa: PTH116 - in bytes
         same = [
             event
             for event in versions[keys.path_id(source, item.path)]
-            if event.state == "announced" and event.file == snapshot.file_id(source, item.path, event.attempt)
+            if event.state == "announced" and event.file == snapshot.file_id(source, item.path, event.attempt, topic)
         ]
         newest = max(same, key=lambda event: event.attempt, default=None)
         if newest is None:
@@ -49,7 +51,7 @@ def to_send(files: Iterable[Item], source: str, known: Evidence, groups: Sequenc
 
 
 def upload_under(
-    job: SourceJob, cluster: Cluster, files: Sequence[Item], source: str, make: Callable[[], Upload]
+    job: SourceJob, cluster: Cluster, files: Sequence[Item], options: Options, make: Callable[[], Upload]
 ) -> Exit:
     """Send what is left to send of a job, and follow it until its books balance.
 
@@ -60,7 +62,7 @@ def upload_under(
         return job.leave()
     known = read_evidence(cluster, job.job) if job.known.wanted is not None else Evidence()
     announced = {event.file for event in known.versions.values() if event.state == "announced"}
-    left = to_send(files, source, known, job.groups)
+    left = to_send(files, options, known, job.groups)
     if not left and _is_said(job, len(announced)):
         return job.finish()
     unsent = 0

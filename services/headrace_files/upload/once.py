@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from headrace.datasets.catalogue import chunks_of
 from headrace.events import FileEvent
 from headrace.jobs.evidence import read_evidence
 from headrace.sending_once import Around, FileRequest, FileResult, Watcher
@@ -63,11 +64,14 @@ def send_once(files: Sequence[FileRequest], around: Around) -> list[FileResult]:
 
 
 def _send(request: FileRequest, around: Around) -> FileResult:
-    options = Options(platform.node(), threads=1, dataset=request.dataset, job=around.job, meta=request.meta)
+    options = Options(
+        platform.node(), threads=1, dataset=request.dataset, job=around.job, meta=request.meta,
+        topic=chunks_of(request.dataset, around.settings.datasets.folder),
+    )  # fmt: skip
     (item,) = items([Path(request.path)], None)
     name = printable(item.path)
     known = read_evidence(around.cluster, around.job)
-    left = to_send([item], options.source, known, around.groups)
+    left = to_send([item], options, known, around.groups)
     if not left:
         around.watcher.say("unchanged", name, bytes=item.size)
         return FileResult("unchanged", name, item.size)

@@ -11,7 +11,6 @@ from headrace.codec.avro import UnknownSchema
 from headrace.events import FileEvent, Job, UploadAck
 from headrace.jobs.assessment import Wanted
 from headrace.jobs.log import Known, Word
-from headrace.keys import file_id
 from headrace.receipts import worst
 from headrace_ops.alarms.rules import Handled, JobSeen
 
@@ -49,7 +48,7 @@ class Seen:
             self._last_file[event.source] = max(at, self._last_file.get(event.source, at))
         # The later attempt is judged by itself, so the earlier one is no failure for good.
         for attempt in range(max(0, event.attempt - MOST_ATTEMPTS), event.attempt):
-            earlier = file_id(event.source, event.path, event.inode or 0, event.size or 0, event.mtime_ns, attempt)
+            earlier = event.id_as(attempt)
             self._offered_again[earlier.hex()] = None
             while len(self._offered_again) > ATTEMPTS_REMEMBERED:
                 self._offered_again.popitem(last=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from pyroaring import BitMap64
 
@@ -12,7 +12,7 @@ from headrace.deadletters.decisions import Decision
 from headrace.deadletters.letters import DeadLetter, Id
 from headrace.events import FileEvent, UploadAck
 from headrace.jobs.log import Known, Word
-from headrace.proof.books import Account, accounts
+from headrace.proof.books import Account, Positions, accounts, expectations
 from headrace.proof.evidence import DEAD_MESSAGE, FILE_ID_BYTES, Evidence, Sent
 
 JOBS_REMEMBERED = 2000
@@ -66,11 +66,11 @@ class Files:
         found = (sent for sent in self._evidence.versions.values() if wanted in sent.path.lower())
         return heapq.nlargest(most, found, key=lambda sent: sent.at)
 
-    def accounts(self, files: Iterable[bytes], positions: Mapping[str, Mapping[int, int]]) -> dict[bytes, Account]:
+    def accounts(self, files: Iterable[bytes], positions: Positions) -> dict[bytes, Account]:
         """What became of some versions in every group that must have them, as `headrace verify` says it.
 
         Parameters:
-            positions: committed offsets on the chunks topic, by group and partition.
+            positions: committed offsets.
         """
         wanted = set(files)
         whole, part = self._evidence, Evidence()
@@ -84,8 +84,7 @@ class Files:
             part.receipts[group] = {file: received[file] for file in known & received.keys()}
         for group, dead in whole.dead.items():
             part.dead[group] = {file: dead[file] for file in known & dead.keys()}
-        expected: dict[str, Mapping[int, int]] = {group: {} for group in sorted(part.groups())}
-        expected.update(positions)
+        expected = expectations(part.groups(), positions)
         return {account.file: account for account in accounts(part, expected) if account.file in wanted}
 
     def versions_of(self, path: bytes) -> list[Sent]:

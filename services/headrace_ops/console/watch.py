@@ -21,7 +21,7 @@ from headrace.kafka.clients import Cluster
 from headrace.kafka.following import Follower, Place
 from headrace.kafka.raw import RawMessage
 from headrace.kafka.reading import read_now
-from headrace.topics import CHUNKS, DEAD_LETTERS, FILES, JOBS, UPLOAD_ACKS, Topic
+from headrace.topics import CHUNK_TOPICS, DEAD_LETTERS, FILES, JOBS, UPLOAD_ACKS, Topic
 from headrace_ops.console.flow import Flow, Look
 from headrace_ops.console.remembered import DeadLetters, Files, Jobs
 from headrace_ops.positions import Positions, Surveyor
@@ -99,15 +99,16 @@ class Watch:
         finally:
             follower.close()
 
-    def chunk_positions(self) -> dict[str, dict[int, int]]:
-        """The groups that must have every file: committed offsets on the chunks topic. The caller holds the lock."""
+    def chunk_positions(self) -> dict[str, dict[str, dict[int, int]]]:
+        """Who must have every file of a topic: committed offsets by group and topic. The caller holds the lock."""
         newest = self.flow.newest
         groups = {} if newest is None else newest.positions.groups
-        found = {
-            group: {place[1]: each.low for place, each in committed.items() if place[0] == CHUNKS.name}
-            for group, committed in groups.items()
-        }
-        return {group: committed for group, committed in found.items() if committed}
+        found: dict[str, dict[str, dict[int, int]]] = {}
+        for group, committed in groups.items():
+            for (topic, number), each in committed.items():
+                if topic in CHUNK_TOPICS:
+                    found.setdefault(group, {}).setdefault(topic, {})[number] = each.low
+        return found
 
     def _look(self) -> None:
         try:
