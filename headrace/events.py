@@ -145,3 +145,18 @@ class Job(Event, frozen=True, kw_only=True):
     updated: int
     ended: int | None = None
     positions: dict[str, int] = {}
+
+
+class Progress(Event, frozen=True, kw_only=True):
+    """How far a stage is with an item of a job while it is at it. Nothing rests on it: books are made of receipts.
+
+    What `figures` may hold is said in `headrace.jobs.progress`.
+    """
+
+    job: str
+    group: str
+    stage: str
+    item: str
+    dataset: str | None = None
+    figures: dict[str, int]
+    at: int

@@ -91,9 +91,9 @@ UPLOAD_ACKS = Topic(
 )
 JOBS = Topic(
     "jobs",
-    purpose="what operators want of jobs, and what the ledger has seen of them",
-    key="job / command, job / books",
-    values=(events.Command, events.Job),
+    purpose="what operators want of jobs, what the ledger has seen of them, and how far stages are with their items",
+    key="job / command, job / books, job / progress / group / item",
+    values=(events.Command, events.Job, events.Progress),
     cleanup="compact",
 )
 DEAD_LETTERS = Topic(

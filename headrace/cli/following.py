@@ -40,6 +40,8 @@ def follow(
         if job is not None and job != shown and follower.caught_up:
             report.show(job)
             shown = job
+        if follower.caught_up:
+            report.progress(follower.stages)
         if follower.done and job is not None:
             return exit_code(job, follower.known.wanted)
         if deadline is None and (to_stop or asked.stop.is_set)():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import orjson
@@ -11,7 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from headrace.events import Books, Job
+from headrace.jobs.progress import Speed, StageProgress
 
+JSON_EVERY = 1.0
 LINE_EVERY = 5.0
 """Seconds between two lines in a pipe while the state stays the same."""
 
@@ -22,6 +26,9 @@ class JobReport(Protocol):
     def show(self, job: Job) -> None:
         """The ledger has written something new."""
 
+    def progress(self, stages: Sequence[StageProgress]) -> None:
+        """How far stages are. From any thread."""
+
     def note(self, text: str) -> None:
         """Something the user has to know."""
 
@@ -30,11 +37,19 @@ class JobReport(Protocol):
 
 
 class JsonLines:
-    """One JSON object a line."""
+    """One JSON object a line; of how far a stage is, one a second at most."""
+
+    def __init__(self) -> None:
+        self._news = _News(JSON_EVERY)
 
     def show(self, job: Job) -> None:
         """The ledger has written something new."""
         self._say("job", **as_json(job))
+
+    def progress(self, stages: Sequence[StageProgress]) -> None:
+        """How far stages are."""
+        for stage in self._news.of(stages):
+            self._say("progress", **stage.as_json())
 
     def note(self, text: str) -> None:
         """Something the user has to know."""
@@ -54,6 +69,7 @@ class Lines:
     def __init__(self) -> None:
         self._state = ""
         self._next = 0.0
+        self._news = _News(LINE_EVERY)
 
     def show(self, job: Job) -> None:
         """The ledger has written something new."""
@@ -61,6 +77,11 @@ class Lines:
             return
         self._state, self._next = job.state, time.monotonic() + LINE_EVERY
         typer.echo(in_words(job))
+
+    def progress(self, stages: Sequence[StageProgress]) -> None:
+        """How far stages are."""
+        for stage in self._news.of(stages):
+            typer.echo(progress_in_words(stage))
 
     def note(self, text: str) -> None:
         """Something the user has to know."""
@@ -85,11 +106,30 @@ class Bars:
             console=console,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._news = _News(0.0)
+        self._staged: set[str] = set()
+
+    def progress(self, stages: Sequence[StageProgress]) -> None:
+        """How far stages are: a bar for each of them in place of its group's."""
+        self._progress.start()
+        for stage in self._news.of(stages):
+            if stage.group is not None and stage.group not in self._staged:
+                self._staged.add(stage.group)
+                if stage.group in self._tasks:
+                    self._progress.update(self._tasks[stage.group], visible=False)
+            name = _name(stage)
+            if name not in self._tasks:
+                self._tasks[name] = self._progress.add_task(name, total=None, bad="")
+            self._progress.update(
+                self._tasks[name], total=stage.total, completed=stage.done or 0, bad=", ".join(_besides(stage))
+            )
 
     def show(self, job: Job) -> None:
         """The ledger has written something new."""
         self._progress.start()
         for book in job.books:
+            if book.group in self._staged:
+                continue
             if book.expected is None and job.state not in ("waiting", "running"):
                 continue
             if book.group not in self._tasks:
@@ -113,6 +153,53 @@ class Bars:
         if job is not None:
             for line in (in_words(job), *books_in_words(job)):
                 self.note(line)
+
+
+class _News:
+    """Of how far stages are, what is worth saying now: each so often at most, and its end at once."""
+
+    def __init__(self, every: float) -> None:
+        self._every, self._speed = every, Speed()
+        self._said: dict[tuple[str | None, ...], tuple[float, StageProgress]] = {}
+
+    def of(self, stages: Sequence[StageProgress]) -> list[StageProgress]:
+        found = []
+        for stage in stages:
+            key, now = (stage.stage, stage.group, stage.dataset, stage.file), time.monotonic()
+            due, said = self._said.get(key, (now + self._every, None))
+            timed = self._speed.timed(stage, now)
+            ended = stage.total is not None and stage.done == stage.total
+            news = said is None or said.figures != stage.figures
+            if news and (now >= due or ended):
+                self._said[key] = (now + self._every, stage)
+                found.append(timed)
+            elif said is None:
+                self._said[key] = (due, replace(stage, figures={}))
+        return found
+
+
+def progress_in_words(stage: StageProgress) -> str:
+    """How far a stage is, in one line."""
+    done = f"{stage.done:,} of {stage.total:,} {stage.measure}" if stage.done is not None else ""
+    if not done:
+        done = next((f"{stage.figures[name]:,} {name}" for name in ("rows", "bytes") if name in stage.figures), "")
+    return ", ".join((f"{_name(stage)}: {done}", *_besides(stage)))
+
+
+def _name(stage: StageProgress) -> str:
+    about = stage.file or stage.dataset
+    return stage.stage if about is None else f"{stage.stage} {about}"
+
+
+def _besides(stage: StageProgress) -> list[str]:
+    figures = stage.figures
+    parts = [f"{figures['batches']:,} batches"] if figures.get("batches") else []
+    parts += [f"backlog {figures['backlog']:,}"] if figures.get("backlog") else []
+    if stage.seconds_left:
+        minutes, seconds = divmod(round(stage.seconds_left), 60)
+        hours, minutes = divmod(minutes, 60)
+        parts.append(f"{hours}:{minutes:02}:{seconds:02} left")
+    return parts
 
 
 def job_reporting(*, json: bool) -> JobReport:

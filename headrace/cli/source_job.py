@@ -147,7 +147,8 @@ class SourceJob:
 
     def _listen(self) -> None:
         while not self._ended.is_set():
-            self._follower.poll(LOOK_SECONDS)
+            if self._follower.poll(LOOK_SECONDS) and self._follower.caught_up:
+                self.report.progress(self._follower.stages)
             if self.told_to_stop():
                 self.asked.leave.set()
                 return

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from headrace.events import Command, Job
+from headrace.events import Command, Job, Progress
 from headrace.jobs.assessment import FINAL
-from headrace.jobs.log import Known, follower, words
+from headrace.jobs.log import Known, follower, progress_in, words
+from headrace.jobs.progress import StageProgress, stages
 from headrace.kafka.clients import Cluster
 
 
@@ -19,6 +20,8 @@ class JobFollower:
     def __init__(self, cluster: Cluster, job: str) -> None:
         self.job = job
         self.known = Known()
+        self.progress: dict[tuple[str, str], Progress] = {}
+        """What stages said last of how far they are, by group and item."""
         self._follower = follower(cluster, job)
         self._last_stop = -1
 
@@ -30,7 +33,12 @@ class JobFollower:
     def poll(self, seconds: float) -> bool:
         """Wait for news; whether there was any."""
         news = False
-        for word in words(self._follower.poll(seconds)):
+        messages = list(self._follower.poll(seconds))
+        for progress in progress_in(messages):
+            if progress.job == self.job:
+                self.progress[progress.group, progress.item] = progress
+                news = True
+        for word in words(messages):
             if word.event.job == self.job:
                 self.known.take(word)
                 if isinstance(word.event, Command) and word.event.desired == "stop":
@@ -44,6 +52,12 @@ class JobFollower:
         command, books = self.known.command, self.known.books
         answered = command is not None and books is not None and books.offset > command.offset
         return self.known.job if answered else None
+
+    @property
+    def stages(self) -> list[StageProgress]:
+        """How far the stages are, as far as they have said."""
+        job = self.known.job
+        return stages(list(self.progress.values()), () if job is None else job.books)
 
     @property
     def done(self) -> bool:

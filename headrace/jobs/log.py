@@ -10,7 +10,7 @@ import confluent_kafka
 
 from headrace.codec import avro
 from headrace.errors import PoisonError
-from headrace.events import Command, Job
+from headrace.events import Command, Job, Progress
 from headrace.jobs.ids import is_job_id
 from headrace.kafka.clients import Cluster, KafkaUnreachable
 from headrace.kafka.following import Follower
@@ -109,6 +109,20 @@ def words(messages: Iterable[RawMessage]) -> Iterator[Word]:
             continue
         if key == (event.job, _LAST_PART[type(event)]) and is_job_id(event.job):
             yield Word(event, message.offset(), message.timestamp()[1] * 1000)
+
+
+def progress_in(messages: Iterable[RawMessage]) -> Iterator[Progress]:
+    """What stages say of how far they are; what cannot be read says nothing."""
+    for message in messages:
+        try:
+            key = decode_key(message.key())
+            if key[1:2] != ("progress",):
+                continue
+            event = avro.decode(message.value() or b"", Progress)
+        except PoisonError:
+            continue
+        if key == (event.job, "progress", event.group, event.item):
+            yield event
 
 
 def read_jobs(cluster: Cluster, job: str | None = None) -> dict[str, Known]:

@@ -27,7 +27,7 @@ family = Family(
             settings="headrace_art.entities.settings:EntitiesSettings",
             factory="headrace_art.entities.service:service",
             reads=("records.art_schools",),
-            writes=("entities", "upload-acks", "dead-letters"),
+            writes=("entities", "upload-acks", "dead-letters", "jobs"),
         ),
         StageEntry(
             name="students",
@@ -36,7 +36,7 @@ family = Family(
             factory="headrace_art.students.service:service",
             metrics="headrace_art.students.metrics:METRICS",
             reads=("records.art_students", "entities", "state.students"),
-            writes=("state.students", "upload-acks", "dead-letters"),
+            writes=("state.students", "upload-acks", "dead-letters", "jobs"),
         ),
     ),
     commands=(

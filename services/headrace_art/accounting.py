@@ -30,9 +30,10 @@ BATCH = "batch/"
 class FilePart:
     """The lines of one file that are in one partition, until the end marker and the last outcome are there.
 
-    `pending` counts lines that are being worked on. `heard` is when the last message came, in monotonic seconds. `name`
-    is another one for the item, of a single line that came back alone; `cancelled` parts are somebody else's by now.
-    `earlier` is what `headrace_art.earlier` is asked about it; `before` says that it had a receipt before.
+    `pending` counts lines that are being worked on, `batches` batches that ART has processed, each told by one part of
+    its students. `heard` is when the last message came, in monotonic seconds. `name` is another one for the item, of a
+    single line that came back alone; `cancelled` parts are somebody else's by now. `earlier` is what
+    `headrace_art.earlier` is asked about it; `before` says that it had a receipt before.
     """
 
     file: bytes
@@ -42,6 +43,7 @@ class FilePart:
     heard: float = field(default_factory=time.monotonic)
     seen: BitMap64 = field(default_factory=BitMap64)
     pending: int = 0
+    batches: int = 0
     name: str | None = None
     cancelled: bool = False
     earlier: Future[list[Covers]] | None = None

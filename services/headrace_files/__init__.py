@@ -59,7 +59,7 @@ family = Family(
             check="headrace_files.checks:csv_fanout",
             metrics="headrace_files.csv_fanout.service:METRICS",
             reads=("chunks", "chunks-personal"),
-            writes=("upload-acks", "dead-letters", "records.*"),
+            writes=("upload-acks", "dead-letters", "records.*", "jobs"),
         ),
         StageEntry(
             name="openmsi_bridge",

@@ -82,7 +82,7 @@ def test_a_night_from_the_server_then_the_next_night_of_which_only_the_changed_a
         assert len(stored(art)) == 400
         night = Dump.make(tmp_path, "20261106", rows=400, changed=0.05, removed=3, added=2)
         serve(server, night, office, zipped=zipped)
-        second = office.load("--job", "second", "--report", tmp_path / "reports")
+        second = office.load("--job", "second", "--json", "--report", tmp_path / "reports")
     finally:
         server.stop()
     report = office.report("second", "--out", tmp_path / "rows", "--rejected", code=0)
@@ -96,6 +96,14 @@ def test_a_night_from_the_server_then_the_next_night_of_which_only_the_changed_a
     batches = table(tmp_path / "reports" / "second-batches.csv")
     assert sum(int(row["delivered"]) for row in batches) == night.summary.changed + 2
     assert second.says("written: ")
+    told = [each for each in second.objects if each["event"] == "progress"]
+    last = {(each["stage"], each["dataset"] or each["file"].partition("_")[2].partition("_")[0]): each for each in told}
+    assert last["sftp_source", "students"]["bytes"] == last["sftp_source", "students"]["bytes_total"] > 0
+    assert last["csv_fanout", "art_students"]["rows"] == last["csv_fanout", "art_students"]["rows_total"] == 399
+    assert last["entities", "art_schools"]["entities"] == last["entities", "art_schools"]["entities_total"] == 30
+    students = last["students", "art_students"]
+    assert (students["rows"], students["rows_total"], students["backlog"]) == (399, 399, 0)
+    assert students["batches"] == len(file_of(report)["batches"])
 
 
 def test_a19_a_server_with_another_host_key_is_refused_and_nothing_is_loaded(

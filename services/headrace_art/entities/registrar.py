@@ -95,6 +95,8 @@ class Registrar:
         self._client, self._coming, self._patience, self._time = client, coming, patience, time
         self._may_act, self._known, self._parent_wait = may_act, known, parent_wait
         self._cancelled = cancelled
+        self.done = 0
+        """Of how many it is known what became of them."""
 
     async def register(self, districts: Sequence[Wanted], institutions: Sequence[Wanted]) -> list[Registered]:
         """Register all. Raises ConfigError for what the operator must mend, Cancelled."""
@@ -102,6 +104,7 @@ class Registrar:
 
         async def one(wanted: Wanted) -> None:
             done.append(await self._one(wanted))
+            self.done += 1
 
         async def district(wanted: Wanted) -> None:
             try:

@@ -20,6 +20,7 @@ from headrace.kafka.clients import Cluster
 from headrace.keys import partition_of
 from headrace.stage import kill
 from headrace.stage.contract import Context, Message, Partition, Stage
+from headrace.stage.heartbeat import Heartbeat
 from headrace_art.accounting import FilePart, about, covered, open_part
 from headrace_art.background import Background
 from headrace_art.client import ArtClient, ArtSettings
@@ -60,13 +61,14 @@ class _Schools:
     wanted: dict[tuple[Kind, str], Wanted] = field(default_factory=dict)
     rows: dict[tuple[Kind, str], list[_Asked]] = field(default_factory=dict)
     begun: bool = False
+    registrar: Registrar | None = None
 
 
 class Entities(Stage):
     """Registers districts and schools at ART."""
 
     name: ClassVar[str] = "entities"
-    writes: ClassVar[Sequence[topics.Topic]] = (ENTITIES, topics.UPLOAD_ACKS, topics.DEAD_LETTERS)
+    writes: ClassVar[Sequence[topics.Topic]] = (ENTITIES, topics.UPLOAD_ACKS, topics.DEAD_LETTERS, topics.JOBS)
 
     def __init__(self, settings: EntitiesSettings, art: ArtSettings, cluster: Cluster, dataset: Dataset) -> None:
         self.reads: Sequence[topics.Topic] = (dataset.topic,)  # type: ignore[misc]
@@ -84,6 +86,7 @@ class Entities(Stage):
         """Start to read what is confirmed, and the thread that speaks to ART."""
         self._context = context
         self._earlier = Earlier(self._cluster, context.group)
+        self._heartbeat = Heartbeat(context, self.name)
         self._confirmed.start()
         self._background.start()
 
@@ -125,6 +128,8 @@ class Entities(Stage):
 
     def tick(self, now: float) -> None:  # noqa: ARG002 - silence counts, by this machine's clock
         """Begin what repeats a file that is done, though its end does not come; give up those whose end never came."""
+        for schools in self._parts.values():
+            self._tell(schools)
         limit = self._settings.incomplete_after.total_seconds()
         for place, schools in list(self._parts.items()):
             part, quiet = schools.part, time.monotonic() - schools.part.heard
@@ -142,7 +147,9 @@ class Entities(Stage):
         """Forget the files of these partitions."""
         numbers = {partition.number for partition in partitions}
         for place in [place for place in self._parts if place[0] in numbers]:
-            self._parts.pop(place).part.cancelled = True
+            part = self._parts.pop(place).part
+            part.cancelled = True
+            self._heartbeat.forget(part.job, part.item)
 
     def close(self) -> None:
         """Stop the threads."""
@@ -187,6 +194,7 @@ class Entities(Stage):
                 lambda each: self._confirmed.entity(each.kind, each.entity_id) is not None,
                 self._settings.parent_wait.total_seconds(), lambda: schools.part.cancelled,
             )  # fmt: skip
+            schools.registrar = registrar
             try:
                 self._results.append((schools, await registrar.register(districts, institutions)))
             except Cancelled:
@@ -219,6 +227,7 @@ class Entities(Stage):
             place = (number, part.file)
             if self._parts.get(place) is schools:
                 del self._parts[place]
+                self._tell(schools, last=True)
                 part.hand_over(self._context)
 
         def delivered(place: int, offset: int) -> None:
@@ -251,6 +260,15 @@ class Entities(Stage):
             parents_changed=sum(each.decision.parent_changed for each in done),
             refused=sum(each.problem is not None for each in done),
         )
+
+    def _tell(self, schools: _Schools, *, last: bool = False) -> None:
+        """How far a part is, for those who wait for the job."""
+        part = schools.part
+        figures = {
+            "rows": len(part.seen), "entities": schools.registrar.done if schools.registrar is not None else 0,
+            "entities_total": len(schools.wanted),
+        }  # fmt: skip
+        self._heartbeat.tell(part.job, part.item, figures, self._dataset.name, last=last)
 
     def _settle(self, schools: _Schools, registered: Registered) -> None:
         """What became of the rows that asked for it: of a district's row the worse of two."""

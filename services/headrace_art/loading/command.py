@@ -136,7 +136,7 @@ def load(
         _dry_run(session, cluster, options, settings, json)
     request = JobRequest(KIND, job or options.job(settings), FAN_OUT, on_interrupt, json, GROUPS)
     with source_job(context, session, cluster, request) as running:
-        code = load_under(running, session, cluster, options, settings, FilesShown(running.report))
+        code = load_under(running, session, cluster, options, settings, FilesShown(running.report, options.source))
     if report is not None:
         reporter = Reporter(cluster, Datasets(session.settings.datasets.folder), (KIND,))
         for path in write_summary(reporter.report(request.job or ""), report):
@@ -150,7 +150,7 @@ def _dry_run(
     with interrupts(OnInterrupt.DETACH) as asked:
         shown = job_reporting(json=json)
         try:
-            found = dry_run(session, cluster, options, settings, FilesShown(shown), asked.leave)
+            found = dry_run(session, cluster, options, settings, FilesShown(shown, options.source), asked.leave)
         except RefusedFile as error:
             shown.note(f"refused as a whole ({error.code}): {error}")
             raise typer.Exit(Exit.FAILED) from error

@@ -90,7 +90,7 @@ def resend(
         groups = {STUDENTS: GROUPS[STUDENTS]}
         request = JobRequest(KIND_OF_RESENDING, name, FAN_OUT, on_interrupt, json, groups)
         with source_job(context, session, cluster, request) as running:
-            code = load_under(running, session, cluster, options, settings, FilesShown(running.report))
+            code = load_under(running, session, cluster, options, settings, FilesShown(running.report, options.source))
     finally:
         # It holds personal data, and is on the log.
         part.unlink(missing_ok=True)

@@ -1,28 +1,27 @@
-"""What a load shows while its files come: bytes here, books later (`headrace.cli.job_report`)."""
+"""What a load shows while its files come: bytes here, stages and books later."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from headrace.cli.job_report import JobReport
-
-LINE_EVERY = 5.0
-"""Seconds between two lines on one file."""
+from headrace.jobs.progress import StageProgress
 
 
 class FilesShown:
-    """Shows how files are fetched and sent, through the job's report."""
+    """Shows how files are fetched and sent, through the job's report.
 
-    def __init__(self, report: JobReport) -> None:
-        self._report = report
-        self._next = time.monotonic() + LINE_EVERY
+    Parameters:
+        source: the service that does it.
+    """
+
+    def __init__(self, report: JobReport, source: str) -> None:
+        self._report, self._source = report, source
 
     def progress(self, path: str, done: int, total: int) -> None:
         """`done` of `total` bytes are here, or on the log."""
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + LINE_EVERY
-            self._report.note(f"{path}: {done:,} of {total:,} bytes ({100 * done // max(total, 1)} %)")
+        figures = {"bytes": done, "bytes_total": total}
+        self._report.progress([StageProgress(self._source, None, figures, file=path)])
 
     def say(self, event: str, path: str, **details: Any) -> None:
         """Something happened."""

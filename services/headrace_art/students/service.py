@@ -19,6 +19,7 @@ from headrace.events import Covers, EndMarker
 from headrace.kafka.clients import Cluster
 from headrace.stage import kill
 from headrace.stage.contract import Context, Message, Partition, Stage
+from headrace.stage.heartbeat import Heartbeat
 from headrace.stage.slots import Slot
 from headrace.state.keyed import KeyedState
 from headrace_art.accounting import FilePart, about, covered, item_of, open_part
@@ -67,7 +68,7 @@ class Students(Stage):
     """Brings new and changed students to ART."""
 
     name: ClassVar[str] = "students"
-    writes: ClassVar[Sequence[topics.Topic]] = (STATE_STUDENTS, topics.UPLOAD_ACKS, topics.DEAD_LETTERS)
+    writes: ClassVar[Sequence[topics.Topic]] = (STATE_STUDENTS, topics.UPLOAD_ACKS, topics.DEAD_LETTERS, topics.JOBS)
 
     def __init__(
         self,
@@ -106,6 +107,7 @@ class Students(Stage):
         self._state.setup(context)
         self._decider = Decider(self._settings, self._art, self._dataset, self._confirmed.schools, self._state)
         self._earlier = Earlier(self._cluster, context.group)
+        self._heartbeat = Heartbeat(context, self.name)
         self._confirmed.start()
         self._background.start()
 
@@ -166,17 +168,23 @@ class Students(Stage):
                     self._close_part(place, part)
                 elif quiet >= limit:
                     self._close_part(place, part, failed="incomplete")
+        backlog = self._sender.backlog.outstanding if self._sender else 0
+        for number, part in enumerate(self._parts.values()):
+            # It is all parts' together: one of them tells it.
+            self._tell(part, 0 if number else backlog)
         if self._metrics is not None:
             self._metrics.set("students_in_hand", self._in_hand)
             self._metrics.add("students_unknown_grades_total", self._decider.unknown_grades)
             self._decider.unknown_grades = 0
-            self._metrics.set("students_backlog", self._sender.backlog.outstanding if self._sender else 0)
+            self._metrics.set("students_backlog", backlog)
 
     def revoked(self, partitions: Sequence[Partition], lost: bool) -> None:  # noqa: ARG002 - nothing is deleted
         """Forget the students of these partitions: what is at ART already may stay there."""
         numbers = {partition.number for partition in partitions}
         for place in [place for place in self._parts if place[0] in numbers]:
-            self._parts.pop(place).cancelled = True
+            part = self._parts.pop(place)
+            part.cancelled = True
+            self._heartbeat.forget(part.job, part.item)
         self._in_hand -= self._decider.forget(numbers)
         kept = [pending for pending in self._queue if pending.partition not in numbers]
         self._queue = kept
@@ -298,6 +306,7 @@ class Students(Stage):
                 batch.setdefault(pending.part, BatchLines()).add(pending, problem)
         for part, lines in batch.items():
             where = batch_url(self._art, batch_id or "")
+            part.batches += part is next(iter(batch))
             part.hand_over_batch(self._context, batch_id or "", where, lines.by_outcome, lines.last)
 
     def _settled(self, pending: Pending, problem: PermanentError | None) -> None:
@@ -323,6 +332,11 @@ class Students(Stage):
             self._parts.pop((pending.partition, pending.part.name), None)
         self._context.dead_letter(about(pending.message, pending.part.file), problem, covers)
 
+    def _tell(self, part: FilePart, backlog: int, *, last: bool = False) -> None:
+        """How far a part is, for those who wait for the job."""
+        figures = {"rows": len(part.seen) - part.pending, "batches": part.batches, "backlog": backlog}
+        self._heartbeat.tell(part.job, part.item, figures, self._dataset.name, last=last)
+
     def _end(self, place: tuple[int, str], part: FilePart) -> None:
         """Everything of a part is here: what waited for a row that did not come is sent, else the receipt goes out."""
         self._do(self._decider.late(part))
@@ -333,6 +347,8 @@ class Students(Stage):
 
     def _close_part(self, place: tuple[int, str], part: FilePart, failed: str | None = None) -> None:
         self._parts.pop(place, None)
+        if part.name is None:
+            self._tell(part, 0, last=True)
         if self._metrics is not None:
             for each in part.covers():
                 self._metrics.add("students_total", each.count, outcome=each.outcome)

@@ -36,6 +36,10 @@ class Arriving(Arrival):
         self._ranges = Ranges()
         self._hash: _Hash = new_hash()
         self._hashed = 0
+        self.rows = 0
+        """Handed over to the log so far, good and bad; the worker counts."""
+        self.rows_total: int | None = None
+        """In the whole file, once it was read through."""
         self._content: BinaryIO | None = None
         self._reserved = len(frame.b) if isinstance(frame, Whole) else frame.size or 0
         spool.take(self._reserved, anyway=anyway)
@@ -94,6 +98,16 @@ class Arriving(Arrival):
             # Its sender did not know how long it would become.
             self._spool.take(self._ranges.size - self._reserved, anyway=True)
             self._reserved = self._ranges.size
+
+    @property
+    def figures(self) -> dict[str, int]:
+        """How far it is. Source: `headrace.jobs.progress`."""
+        found = {"bytes": self.size, "rows": self.rows}
+        if self.frame.size is not None:
+            found["bytes_total"] = self.frame.size
+        if self.rows_total is not None:
+            found["rows_total"] = self.rows_total
+        return found
 
     def digest(self) -> bytes:
         """The hash over the whole file by the close frame's algorithm."""

@@ -135,6 +135,8 @@ class Publisher:
         found = survey(dataset, arriving.content, self._limit, look)
         topic = self._cluster.topic_name(dataset.topic)
         partial = arriving.selection.partial
+        if not partial:
+            arriving.rows_total = found.rows
         if not self._allow_shrink and not partial:
             self._compare(arriving, topic, found.rows)
         kill.point("csv_fanout.after-spool")
@@ -143,6 +145,7 @@ class Publisher:
             good: BitMap64 = BitMap64()
             for lines in partitions:
                 good |= lines
+            arriving.rows = len(good) + sum(map(len, bad.values()))
             covers = _covers(good, bad)
             self._drain(arriving)
             kill.point("csv_fanout.before-end-markers")
@@ -199,13 +202,14 @@ class Publisher:
         encoder = dataset.encoder
         begin = prefix(dataset.header, arriving.frame.job, arriving.file)
         produce = self._producer.produce
-        due = 1
+        due, looked = 1, 0
         headers = _headers(arriving)
         rows = checked(dataset, arriving.content, self._limit)
         for row in arriving.selection.rows(rows) if arriving.selection.partial else rows:
             due -= 1
             if not due:
                 due = ROWS_BETWEEN_LOOKS
+                arriving.rows, looked = looked, looked + ROWS_BETWEEN_LOOKS
                 self._guard(arriving)
                 self._producer.poll(0)
                 kill.point("csv_fanout.in-the-middle-of-publishing")

@@ -20,6 +20,7 @@ from headrace.kafka.clients import Cluster
 from headrace.observe.metrics import MetricEntry, Metrics
 from headrace.stage.arrivals import Arrival, Silence, WrongKey, identify
 from headrace.stage.contract import Context, Message, Partition, Stage
+from headrace.stage.heartbeat import Heartbeat
 from headrace_files.csv_fanout.arriving import Arriving
 from headrace_files.csv_fanout.publishing import HashMismatch, Published, Publisher
 from headrace_files.csv_fanout.settings import CsvFanoutSettings
@@ -54,7 +55,7 @@ class CsvFanout(Stage):
 
     name: ClassVar[str] = "csv_fanout"
     reads: ClassVar[Sequence[topics.Topic]] = (topics.CHUNKS, topics.CHUNKS_PERSONAL)
-    writes: ClassVar[Sequence[topics.Topic]] = (topics.UPLOAD_ACKS, topics.DEAD_LETTERS)
+    writes: ClassVar[Sequence[topics.Topic]] = (topics.UPLOAD_ACKS, topics.DEAD_LETTERS, topics.JOBS)
 
     def __init__(
         self, settings: CsvFanoutSettings, cluster: Cluster, datasets: Datasets, metrics: Metrics | None = None
@@ -86,6 +87,7 @@ class CsvFanout(Stage):
             limit=self._settings.largest_content,
         )
         self._worker = Worker(publisher)
+        self._heartbeat = Heartbeat(context, self.name)
 
     def handle(self, batch: Sequence[Message]) -> None:
         """Spool the bytes of files of our datasets, and pass on those that are complete."""
@@ -108,6 +110,8 @@ class CsvFanout(Stage):
         self._silence.look(self._context.caught_up)
         for arriving in self._silence.overdue(self._files.values()):
             self._end(arriving, "failed", "incomplete")
+        for arriving in (*self._files.values(), *self._publishing.values()):
+            self._tell(arriving)
         if self._metrics is not None:
             self._metrics.set("fanout_spool_bytes", self._spool.used)
             self._metrics.set("fanout_waiting", len(self._publishing))
@@ -119,6 +123,7 @@ class CsvFanout(Stage):
                 if arriving.first.partition in partitions:
                     arriving.cancelled = True
                     del files[item]
+                    self._heartbeat.forget(arriving.frame.job, item)
                     if files is self._files:
                         arriving.forget()
         self._silence.forget(partitions)
@@ -216,6 +221,7 @@ class CsvFanout(Stage):
             self._context.group, "delivered",
             where=published.where, alg=published.alg, hash=published.hash, size=arriving.size,
         )  # fmt: skip
+        self._tell(arriving, last=True)
         self._context.receipt(msgspec.structs.replace(ack, covers=published.covers))
         self._count(arriving, "delivered")
         if self._metrics is not None:
@@ -229,6 +235,11 @@ class CsvFanout(Stage):
             records=published.good,
             dead_letters=published.bad,
         )
+
+    def _tell(self, arriving: Arriving, *, last: bool = False) -> None:
+        """How far a file is, for those who wait for its job."""
+        name = arriving.dataset.name
+        self._heartbeat.tell(arriving.frame.job, arriving.item, arriving.figures, name, last=last)
 
     def _refuse(self, arriving: Arriving, error: PermanentError) -> None:
         """Nothing of it is published; its first frame stands among the dead letters for it."""
