@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
 from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
@@ -18,6 +19,7 @@ Key = tuple[str, ...]
 
 MAXIMUM_KEY_BYTES = 1024
 
+_BLOCKS = struct.Struct("<I").iter_unpack
 _AS_IT_IS = re.compile(r"[A-Za-z0-9_.~-]+").fullmatch
 
 
@@ -55,23 +57,15 @@ def decode_key(raw: bytes | None) -> Key:
 def murmur2(data: bytes) -> int:
     """Kafka's 32-bit murmur2 as an unsigned number (seed 0x9747b28c), as the Java and librdkafka clients compute it."""
     length = len(data)
-    mask = 0xFFFFFFFF
-    multiplier = 0x5BD1E995
-    value = (0x9747B28C ^ length) & mask
+    value = 0x9747B28C ^ length
     whole = length & ~3
-    for start in range(0, whole, 4):
-        block = int.from_bytes(data[start : start + 4], "little")
-        block = (block * multiplier) & mask
-        block ^= block >> 24
-        block = (block * multiplier) & mask
-        value = ((value * multiplier) & mask) ^ block
-    rest = data[whole:]
-    if rest:
-        value ^= int.from_bytes(rest, "little")
-        value = (value * multiplier) & mask
-    value ^= value >> 13
-    value = (value * multiplier) & mask
-    return value ^ (value >> 15)
+    for (block,) in _BLOCKS(data[:whole]):
+        block = block * 0x5BD1E995 & 0xFFFFFFFF
+        value = (value * 0x5BD1E995 ^ (block ^ block >> 24) * 0x5BD1E995) & 0xFFFFFFFF
+    if whole < length:
+        value = (value ^ int.from_bytes(data[whole:], "little")) * 0x5BD1E995 & 0xFFFFFFFF
+    value = (value ^ value >> 13) * 0x5BD1E995 & 0xFFFFFFFF
+    return value ^ value >> 15
 
 
 @lru_cache(maxsize=65536)

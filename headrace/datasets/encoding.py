@@ -11,14 +11,16 @@ import struct
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from operator import itemgetter
+from typing import AnyStr
 
 from headrace.datasets.declaration import Column, Declaration
 from headrace.datasets.errors import EmptyKey, KeyTooLong, WrongValue
-from headrace.keys import MAXIMUM_KEY_BYTES
+from headrace.keys import MAXIMUM_KEY_BYTES, encode_key
 
 KEY_SEPARATOR = "~"
 
-_TABLED_LENGTHS = 1024
+TABLED_LENGTHS = 1024
+"""Shorter texts are encoded with a table."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
@@ -42,14 +44,14 @@ def zigzag(number: int) -> bytes:
     return bytes(out)
 
 
-_LENGTHS = [zigzag(length) for length in range(_TABLED_LENGTHS)]
+_LENGTHS = [zigzag(length) for length in range(TABLED_LENGTHS)]
 _LENGTH_TEXTS = [length.decode("latin-1") for length in _LENGTHS]
 
 
 def string(text: str) -> bytes:
     """A string on the wire."""
     raw = text.encode()
-    return (_LENGTHS[len(raw)] if len(raw) < _TABLED_LENGTHS else zigzag(len(raw))) + raw
+    return (_LENGTHS[len(raw)] if len(raw) < TABLED_LENGTHS else zigzag(len(raw))) + raw
 
 
 def prefix(header: bytes, job: str | None, file: bytes) -> bytes:
@@ -83,6 +85,16 @@ class Encoder:
         if len(key) > MAXIMUM_KEY_BYTES // 3:
             raise KeyTooLong(line=line, limit=MAXIMUM_KEY_BYTES // 3)
         return key
+
+    def wire_key(self, values: Sequence[str], line: int) -> bytes:
+        """The same on the wire. Raises EmptyKey or KeyTooLong."""
+        key = self.key(values, line)
+        return encode_key((key,)) if "%" in key else key.encode()
+
+    @staticmethod
+    def strings(values: Sequence[bytes]) -> bytes:
+        """Fields that are all strings, from their UTF-8, each shorter than `TABLED_LENGTHS`."""
+        return b"".join([_LENGTHS[len(value)] + value for value in values])
 
     def body(self, values: Sequence[str], line: int, *, ascii_only: bool) -> bytes:
         """The dataset's fields on the wire.
@@ -125,18 +137,19 @@ class Encoder:
 
 def selector(indices: Sequence[int | None], width: int) -> Callable[[list[str]], Sequence[str]]:
     """Picks the declared columns out of a file's row; None is a column that the file lacks."""
-    if list(indices) == list(range(width)):
-        return _all
     found = [index for index in indices if index is not None]
     if len(found) < len(indices):
         return lambda row: ["" if index is None else row[index] for index in indices]
-    if len(found) == 1:
-        return lambda row: (row[found[0]],)
-    return itemgetter(*found)
+    return picker(found, width)
 
 
-def _all(row: list[str]) -> Sequence[str]:
-    return row
+def picker(indices: Sequence[int], width: int) -> Callable[[list[AnyStr]], Sequence[AnyStr]]:
+    """Picks fields out of a row of so many, whether texts or bytes."""
+    if list(indices) == list(range(width)):
+        return lambda row: row
+    if len(indices) == 1:
+        return lambda row: (row[indices[0]],)
+    return itemgetter(*indices)
 
 
 def _escaped(value: str) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
+from headrace.datasets.blocks import Block, Layout
 from headrace.datasets.content import LARGEST_CONTENT, Member, members
 from headrace.datasets.declaration import Declaration
 from headrace.datasets.dialect import Dialect
@@ -27,7 +28,8 @@ from headrace.datasets.errors import (
     WrongEncoding,
 )
 
-BLOCK = 256 * 1024
+BLOCK = 64 * 1024
+"""Bytes that are looked at together: one doubtful row makes that each row of its block is looked at."""
 LONGEST_ROW = 512 * 1024
 """Bytes; a record and a dead letter must fit into a message."""
 KEPT_OF_LONG_ROW = 64 * 1024
@@ -77,24 +79,46 @@ class Rows:
         self._suspicious = declaration.encoding not in _READS_EVERY_BYTE_SEQUENCE_OF_ITS_OWN
         self.lines = 0
         self.headers: list[list[str]] = []
+        self._layout: Layout | None = None
 
     def read(self, file: BinaryIO) -> Iterator[Row | BadRow]:
         """Every row of `file`, in order.
 
         Raises a RefusedFile where the file as a whole makes no sense.
         """
+        for found in self._read(file, whole_blocks=False):
+            assert not isinstance(found, Block)  # noqa: S101 - none was asked for
+            yield found
+
+    def blocks(self, file: BinaryIO) -> Iterator[Row | BadRow | Block]:
+        """The same, with good rows in blocks where that can be told without looking at each.
+
+        Raises a RefusedFile where the file as a whole makes no sense.
+        """
+        return self._read(file, whole_blocks=True)
+
+    def _read(self, file: BinaryIO, *, whole_blocks: bool) -> Iterator[Row | BadRow | Block]:
         self.lines = 0
         self.headers = []
+        columns = len(self._declaration.columns)
         for member in members(file, self._limit):
-            lines = self._lines(member)
+            self._layout = None
+            found = self._lines(member)
+            # Without a layout, which quotes rule out, there are no blocks among them.
+            lines = cast("Iterator[_Line]", found)
+            width, indices = columns, list[int | None](range(columns))
             if self._declaration.header:
-                width, select = self._header(member, next(lines, None))
-            else:
-                width, select = len(self._declaration.columns), selector(range(len(self._declaration.columns)), 0)
-            yield from self._quoted(lines, width, select) if self._dialect.quoted else self._plain(lines, width, select)
+                width, indices = self._header(member, next(lines, None))
+            if whole_blocks:
+                self._layout = Layout.of(self._declaration, indices, width)
+            select = selector(indices, width)
+            yield from self._quoted(lines, width, select) if self._dialect.quoted else self._plain(found, width, select)
 
-    def _lines(self, member: Member) -> Iterator[_Line]:
-        """The lines of a member, without their ends; of a line that is too long the beginning."""
+    def _lines(self, member: Member) -> Iterator[_Line | Block]:
+        """The lines of a member, without their ends; of a line that is too long the beginning.
+
+        Once there is a layout, blocks of good lines come whole.
+        """
         rest = member.read(BLOCK)
         if rest.startswith(_UTF16_MARKS):
             raise WrongEncoding(encoding=self._declaration.encoding, seems="UTF-16")
@@ -102,7 +126,15 @@ class Rows:
         skipping = False
         while True:
             block = member.read(BLOCK)
-            parts = (rest + block).splitlines(keepends=True)
+            whole = rest + block
+            end = whole.rfind(b"\n") + 1
+            if self._layout is not None and end and not skipping:
+                good = self._layout.judge(self.lines + 1, whole[:end])
+                if good is not None:
+                    self.lines += len(good.lines)
+                    yield good
+                    whole = whole[end:]
+            parts = whole.splitlines(keepends=True)
             # The last part may go on in the next block, and so may a line end: CR LF.
             rest = parts.pop() if block and parts else b""
             for part in parts:
@@ -125,7 +157,8 @@ class Rows:
                 skipping = True
                 rest = rest[-1:] if rest.endswith(b"\r") else b""
 
-    def _header(self, member: Member, line: _Line | None) -> tuple[int, Callable[[list[str]], Sequence[str]]]:
+    def _header(self, member: Member, line: _Line | None) -> tuple[int, list[int | None]]:
+        """How many fields a line has, and which of them the declared columns are."""
         declaration = self._declaration
         if line is None or not line.raw or line.cut:
             raise NoHeader(member=member.name)
@@ -156,7 +189,7 @@ class Rows:
             problem = f"{extra} columns are not declared"
             raise HeaderMismatch(member=member.name, dataset=declaration.name, problem=problem)
         self.headers.append([name.strip() for name in found])
-        return len(names), selector([names.index(name) if name in names else None for name in wanted], len(names))
+        return len(names), [names.index(name) if name in names else None for name in wanted]
 
     def _text(self, line: int, raw: bytes) -> str | RefusedRow:
         """A row that is not ASCII as text, or why not."""
@@ -169,10 +202,14 @@ class Rows:
         return text
 
     def _plain(
-        self, lines: Iterator[_Line], width: int, select: Callable[[list[str]], Sequence[str]]
-    ) -> Iterator[Row | BadRow]:
+        self, lines: Iterator[_Line | Block], width: int, select: Callable[[list[str]], Sequence[str]]
+    ) -> Iterator[Row | BadRow | Block]:
         delimiter = self._dialect.delimiter
-        for number, raw, cut, _ in lines:
+        for line in lines:
+            if isinstance(line, Block):
+                yield line
+                continue
+            number, raw, cut, _ = line
             if cut:
                 yield BadRow(number, raw, RowTooLong(line=number, limit=LONGEST_ROW))
                 continue

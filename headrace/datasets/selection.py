@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from headrace.datasets.blocks import Made
 from headrace.datasets.catalogue import Dataset
 from headrace.datasets.errors import RefusedFile
 from headrace.datasets.rows import BadRow, Row
@@ -22,7 +23,7 @@ ENCODING, DELIMITER, FIRST_LINE, MOST_ROWS, RESEND = (
 RESEND_HEADER = "hr-resend"
 """Header of records that are to be delivered whether they have changed or not."""
 
-Either = TypeVar("Either", bound=Row | BadRow)
+Either = TypeVar("Either", bound=Row | BadRow | Made)
 
 
 class UnusableSelection(RefusedFile):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+from headrace.datasets.blocks import Block, Made
 from headrace.datasets.catalogue import Dataset
 from headrace.datasets.content import LARGEST_CONTENT
 from headrace.datasets.errors import RefusedRow, SuspectedUtf8, TooManyBadRows, WrongEncoding
@@ -46,24 +47,40 @@ def checked(
     Raises a RefusedFile.
     """
     rows = Rows(dataset.declaration, limit)
-    yield from _checked(dataset, rows, file, look)
-
-
-def _checked(dataset: Dataset, rows: Rows, file: BinaryIO, look: Callable[[int], None]) -> Iterator[Row | BadRow]:
-    check = dataset.encoder.check
     due = LOOK_EVERY
     for row in rows.read(file):
         due -= 1
         if not due:
             due = LOOK_EVERY
             look(rows.lines)
-        if isinstance(row, Row):
-            try:
-                check(row.values, row.line)
-            except RefusedRow as error:
-                yield BadRow(row.line, row.raw, error)
-                continue
-        yield row
+        yield _checked(dataset, row)
+
+
+def records(dataset: Dataset, file: BinaryIO, limit: int = LARGEST_CONTENT) -> Iterator[Made | BadRow]:
+    """The records of a file, and the rows that none can be made of.
+
+    Raises a RefusedFile.
+    """
+    encoder = dataset.encoder
+    for found in Rows(dataset.declaration, limit).blocks(file):
+        if isinstance(found, Block):
+            yield from found.records()
+            continue
+        row = _checked(dataset, found)
+        if isinstance(row, BadRow):
+            yield row
+        else:
+            line, values, plain, _ = row
+            yield Made(line, encoder.wire_key(values, line), encoder.body(values, line, ascii_only=plain))
+
+
+def _checked(dataset: Dataset, row: Row | BadRow) -> Row | BadRow:
+    if isinstance(row, Row):
+        try:
+            dataset.encoder.check(row.values, row.line)
+        except RefusedRow as error:
+            return BadRow(row.line, row.raw, error)
+    return row
 
 
 def survey(
@@ -78,7 +95,17 @@ def survey(
     """
     found = Survey()
     rows = Rows(dataset.declaration, limit)
-    for row in _checked(dataset, rows, file, look):
+    due = LOOK_EVERY
+    for each in rows.blocks(file):
+        due -= len(each.lines) if isinstance(each, Block) else 1
+        if due <= 0:
+            due = LOOK_EVERY
+            look(rows.lines)
+        if isinstance(each, Block):
+            found.good += len(each.lines)
+            found.not_ascii += each.not_ascii
+            continue
+        row = _checked(dataset, each)
         if isinstance(row, BadRow):
             code = row.error.code
             found.bad[code] += 1

@@ -20,7 +20,7 @@ from headrace.datasets.encoding import prefix, zigzag
 from headrace.datasets.errors import Shrunk
 from headrace.datasets.rows import BadRow
 from headrace.datasets.selection import RESEND_HEADER
-from headrace.datasets.survey import checked, survey
+from headrace.datasets.survey import records, survey
 from headrace.errors import FatalError, PermanentError, TransientError
 from headrace.events import Covers, EndMarker
 from headrace.kafka.clients import Cluster
@@ -199,12 +199,11 @@ class Publisher:
         lines: list[BitMap64] = [BitMap64() for _ in range(count)]
         waiting: list[list[int]] = [[] for _ in range(count)]
         bad: dict[str, BitMap64] = {}
-        encoder = dataset.encoder
         begin = prefix(dataset.header, arriving.frame.job, arriving.file)
         produce = self._producer.produce
         due, looked = 1, 0
         headers = _headers(arriving)
-        rows = checked(dataset, arriving.content, self._limit)
+        rows = records(dataset, arriving.content, self._limit)
         for row in arriving.selection.rows(rows) if arriving.selection.partial else rows:
             due -= 1
             if not due:
@@ -217,11 +216,9 @@ class Publisher:
                 bad.setdefault(row.error.code, BitMap64()).add(row.line)
                 self._send_dead_letter(arriving, row)
                 continue
-            line, values, plain, _ = row
-            text = encoder.key(values, line)
-            key = encode_key((text,)) if "%" in text else text.encode()
+            line, key, body = row
             number = (murmur2(key) & 0x7FFFFFFF) % count
-            value = begin + zigzag(line) + encoder.body(values, line, ascii_only=plain)
+            value = begin + zigzag(line) + body
             try:
                 if headers is None:
                     produce(topic, value, key, number)
