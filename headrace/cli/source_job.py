@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import typer
 from headrace.cli.copies import groups_of, own_copies
 from headrace.cli.following import follow, say_how_to_follow, stop
 from headrace.cli.interrupts import Interrupts, OnInterrupt, interrupts
-from headrace.cli.job_report import JobReport, job_reporting
+from headrace.cli.job_report import JobReport, job_reporting, total
 from headrace.cli.runtime import Session
 from headrace.errors import ConfigError
 from headrace.jobs.assessment import Exit, Wanted
@@ -27,6 +28,8 @@ from headrace.proof.groups import positions
 from headrace.topics import CHUNKS
 
 LOOK_SECONDS = 0.25
+FAIL_SECONDS = 10.0
+"""How long a command whose job has failed stays to see it written down."""
 TAIL_BYTES = 64 * 1024
 SAYS = "headrace: "
 
@@ -96,12 +99,33 @@ class SourceJob:
         self._thread = threading.Thread(target=self._listen, name="stop", daemon=True)
         self._thread.start()
 
-    def announced_all(self, files: int) -> None:
-        """Say that the source has announced everything: so many files in all."""
+    def announced_all(self, files: int, problem: str | None = None) -> None:
+        """Say that the source has announced everything: so many files in all.
+
+        Parameters:
+            problem: why these are not all that there should be: the job has failed.
+        """
         self._stop_listening()
         # Not over the head of somebody who stopped it.
         if not self.told_to_stop():
-            self._say(Wanted(self.groups, files=files, records=self.records))
+            self._say(Wanted(self.groups, files=files, records=self.records, problem=problem))
+
+    def fail(self, files: int, problem: str) -> None:
+        """End the job, of which so many files are announced, since its source cannot go on."""
+        self.announced_all(files, problem)
+        deadline = time.monotonic() + FAIL_SECONDS
+        while not self._follower.done and time.monotonic() < deadline and not self.asked.leave.is_set():
+            self._follower.poll(LOOK_SECONDS)
+        self.report.close(self._follower.answer, Exit.FAILED)
+
+    def is_said(self, group: str, files: int) -> bool:
+        """Wait until a group has said something of so many files; False if told to leave before. After `begin`."""
+        while True:
+            job = self._follower.known.job
+            if any(book.group == group and total(book) >= files for book in (() if job is None else job.books)):
+                return True
+            if self.asked.leave.wait(LOOK_SECONDS):
+                return False
 
     def told_to_stop(self) -> bool:
         """Whether the user or a command elsewhere wants the job stopped."""

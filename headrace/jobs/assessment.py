@@ -15,6 +15,7 @@ GROUPS = "groups"
 RECORDS = "records"
 FILES = "files"
 STANDING = "standing"
+PROBLEM = "problem"
 
 
 class Exit(IntEnum):
@@ -35,12 +36,14 @@ class Wanted:
         files: how many files the source announced in all, once it has announced the last; None before.
         standing: there is no last one.
         records: dataset and group, for those that must account for every record of the dataset.
+        problem: why the source will announce no more: the job has failed, once what it did announce is accounted for.
     """
 
     groups: tuple[str, ...] = ()
     files: int | None = None
     standing: bool = False
     records: tuple[tuple[str, str], ...] = ()
+    problem: str | None = None
 
     @classmethod
     def of(cls, command: Command) -> Wanted:
@@ -51,6 +54,7 @@ class Wanted:
             files=int(files) if files.isascii() and files.isdigit() and len(files) < 19 else None,
             standing=command.params.get(STANDING) == "true",
             records=tuple(_pairs(command.params.get(RECORDS, ""))),
+            problem=command.params.get(PROBLEM),
         )
 
     def params(self) -> dict[str, str]:
@@ -62,6 +66,8 @@ class Wanted:
             found[STANDING] = "true"
         if self.records:
             found[RECORDS] = ",".join(":".join(pair) for pair in self.records)
+        if self.problem is not None:
+            found[PROBLEM] = self.problem
         return found
 
 
@@ -79,7 +85,8 @@ def assess(command: Command, files: FileBooks) -> Assessment:
 
     A job is done when its source has said that all is announced, every announced file is accounted for in every group
     that must have it, and none is left half-way. A standing job never is, and balances per finished file. One that is
-    to stop is done when what was announced by then is accounted for; what was only begun does not count.
+    to stop, or whose source gave up, is done when what was announced by then is accounted for; what was only begun does
+    not count.
     """
     wanted = Wanted.of(command)
     words = files.words()
@@ -87,7 +94,7 @@ def assess(command: Command, files: FileBooks) -> Assessment:
     finished = words["announced"] + words["aborted"] + words["expired"]
     unannounced = max(0, (wanted.files or 0) - words["announced"])
     begun = files.begun(wanted.groups)
-    partial = stop or wanted.standing
+    partial = stop or wanted.standing or wanted.problem is not None
 
     def expected(group: str) -> int | None:
         if partial:
@@ -109,10 +116,10 @@ def assess(command: Command, files: FileBooks) -> Assessment:
     complete = partial or (wanted.files is not None and not unannounced and not begun)
     if complete and not missing and (stop or not wanted.standing):
         failed = sum(book.failed for book in books if book.expected is not None)
-        ended: JobState = "stopped" if stop else "failed" if failed else "balanced"
-        return Assessment(ended, books, f"{failed} failed" if failed else None)
+        ended: JobState = "stopped" if stop else "failed" if failed or wanted.problem is not None else "balanced"
+        return Assessment(ended, books, wanted.problem or (f"{failed} failed" if failed else None))
     state: JobState = "stopping" if stop else "running" if words or files.groups else "waiting"
-    return Assessment(state, books, _what_is_missing(missing, unannounced, 0 if stop else begun))
+    return Assessment(state, books, _what_is_missing(missing, unannounced, 0 if stop or wanted.problem else begun))
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -106,20 +107,26 @@ def test_a_night_from_the_server_then_the_next_night_of_which_only_the_changed_a
     assert students["batches"] == len(file_of(report)["batches"])
 
 
-def test_a19_a_server_with_another_host_key_is_refused_and_nothing_is_loaded(
+def test_a19_a_server_with_another_host_key_ends_the_load_as_failed_and_it_goes_on_when_that_is_mended(
     office: Office, art: ServedArt, tmp_path: Path
 ) -> None:
     server = FaultySftp(tmp_path / "server")
     try:
         serve(server, Dump.make(tmp_path, rows=10), office)
         office.settings["HEADRACE_SFTP_SOURCE__FINGERPRINT"] = "SHA256:" + "A" * 43
-        refused = office.load(code=None)
+        refused = office.load(code=2)
+        assert refused.says(server.fingerprint)
+        (told,) = office.art("report", job_of(refused), "--json", code=1).whole
+        assert (told["state"], told["files"]) == ("failed", [])
+        assert server.fingerprint in told["reason"]
+        assert office.opened() == {}
+        assert art.table("students") == []
+        office.settings["HEADRACE_SFTP_SOURCE__FINGERPRINT"] = server.fingerprint
+        office.load(code=0)
     finally:
         server.stop()
-    assert refused.code not in (0, 3)
-    assert refused.says(server.fingerprint)
-    assert office.opened() == {}
-    assert art.table("students") == []
+    assert len(stored(art)) == 10
+    assert office.report(job_of(refused), code=0)["state"] == "balanced"
 
 
 def test_a_dump_that_is_missing_is_a_failure_and_no_students_go_without_their_schools(
@@ -134,6 +141,26 @@ def test_a_dump_that_is_missing_is_a_failure_and_no_students_go_without_their_sc
         assert art.table("students") == []
     finally:
         server.stop()
+
+
+def test_a_schools_file_that_is_refused_ends_the_load_at_once_and_the_last_schools_may_do(
+    office: Office, art: ServedArt, tmp_path: Path
+) -> None:
+    office.settings["HEADRACE_CSV_FANOUT__ALLOW_SHRINK"] = "false"
+    dump = Dump.make(tmp_path, rows=50, schools=30)
+    office.load(*office.put(dump))
+    changed = dump.students.replace(b"^No^", b"^Yes^")
+    shrunk = b"\n".join(dump.schools.split(b"\n")[:9]) + b"\n"
+    files = office.put(replace(dump, students=changed, schools=shrunk), "next")
+    for _ in range(2):
+        refused = office.load(*files, within=40, code=1)
+        assert refused.says("it was refused as a whole (shrunk)")
+        assert refused.says("--entities=last")
+        report = office.report(job_of(refused), code=1)
+        assert (report["state"], [each["refused"] for each in report["files"]]) == ("failed", ["shrunk"])
+    assert art.counted("students", "submitted") == 50
+    office.load(*files, "--entities", "last", code=0)
+    assert art.counted("students", "submitted") > 50
 
 
 def test_a16_bad_lines_are_dead_letters_by_number_and_the_counts_add_up(

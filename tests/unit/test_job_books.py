@@ -249,3 +249,14 @@ def test_exit_codes_tell_scripts_what_became_of_a_job():
     assert exit_code(ended("stopped", delivered=1), command(desired="stop")) is Exit.FAILED
     assert exit_code(ended("stopped", delivered=1), command(desired="stop", standing=True)) is Exit.DELIVERED
     assert exit_code(ended("balanced", expected=None, failed=1), command(1)) is Exit.DELIVERED
+
+
+def test_a_job_whose_source_gave_up_fails_when_the_rest_is_accounted_for_and_may_run_again() -> None:
+    filled = Filled.of(said(0), said(1, "sending"))
+    params = Wanted((SITE,), 1, problem="the host key is another").params()
+    gave_up = Command(job="j", kind="upload", desired="run", params=params, by="me", at=1)
+    assert assess(gave_up, filled.books).state == "running"
+    filled.books.take_receipt(receipt(0))
+    found = assess(gave_up, filled.books)
+    assert (found.state, found.reason) == ("failed", "the host key is another")
+    assert assess(command(), filled.books).state == "running"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from headrace.cli.runtime import Session
 from headrace.cli.source_job import SourceJob
+from headrace.errors import ConfigError, FatalError
 from headrace.families import stage_named
 from headrace.jobs.assessment import Exit
 from headrace.jobs.evidence import Evidence, read_evidence
 from headrace.kafka.clients import Cluster
 from headrace.sending_once import Around, FileResult, Watcher
 from headrace_art.loading.last_entities import take_last_entities
-from headrace_art.loading.request import LoadOptions
+from headrace_art.loading.request import SCHOOLS, LoadOptions
 from headrace_art.loading.settings import ArtLoadSettings
 
 
@@ -30,17 +32,21 @@ def load_under(
     job.begin()
     if options.entities == "last":
         take_last_entities(cluster, job.job)
-    results = send(job, session, cluster, options, settings, watcher)
+    try:
+        results = send(job, session, cluster, options, settings, watcher)
+    except (ConfigError, FatalError) as error:
+        job.fail(_announced(cluster, job), str(error))
+        raise
     if job.told_to_stop():
         return job.finish()
     if any(result.result == "stopped" for result in results):
         return job.leave()
-    job.announced_all(read_evidence(cluster, job.job).books.words()["announced"])
+    problem = next((f"{each.path}: {each.reason or each.code}" for each in results if each.result == "failed"), None)
+    job.announced_all(_announced(cluster, job), problem)
     code = job.finish()
     if code is Exit.DETACHED:
         return code
-    failed = any(result.result == "failed" for result in results)
-    return Exit.FAILED if failed or _refused(job, cluster) else code
+    return Exit.FAILED if _refused(job, cluster) else code
 
 
 def send(
@@ -51,18 +57,50 @@ def send(
     settings: ArtLoadSettings,
     watcher: Watcher,
 ) -> list[FileResult]:
-    """Send the files, the schools first; without schools that were asked for no students are sent."""
+    """Send the files, the schools first; unless these are there and can be read no students are sent."""
     send_once = stage_named(options.source).load_send_once()
     results: list[FileResult] = []
-    for file in options.files(settings):
-        if any(result.result in ("failed", "stopped") for result in results):
-            watcher.say("skipped", file.path, reason="the schools did not come; --entities=last does without them")
-            break
+    files = options.files(settings)
+    for number, file in enumerate(files):
         around = Around(
             cluster, session.settings, session.sources, job.job, job.groups, options.day, job.asked.leave, watcher
         )
         results += send_once([file], around)
+        left = files[number + 1 :]
+        if left and not any(result.result in ("failed", "stopped") for result in results):
+            results[-1] = _read(job, cluster, results[-1])
+        if any(result.result in ("failed", "stopped") for result in results):
+            for each in left:
+                watcher.say(
+                    "skipped", each.path, reason="it has no schools; --entities=last takes those confirmed last"
+                )
+            break
     return results
+
+
+def _read(job: SourceJob, cluster: Cluster, sent: FileResult) -> FileResult:
+    """Wait until the file is read by the fan-out; what came of that.
+
+    Students of a load wait for its schools, so it must be known that there are any before students are on the log.
+    """
+    (fan_out,) = job.groups
+    if not job.is_said(fan_out, _announced(cluster, job)):
+        return replace(sent, result="stopped")
+    evidence = read_evidence(cluster, job.job)
+    # A file that was there already is known by its size alone.
+    files = [
+        file
+        for file, event in evidence.versions.items()
+        if event.dataset == SCHOOLS and (file == sent.file or (sent.file is None and event.size == sent.size))
+    ]
+    if any(file in evidence.books.lines.fanned for file in files):
+        return sent
+    code = next((code for file in files if (code := evidence.codes.get((file, fan_out)))), "failed")
+    return replace(sent, result="failed", code=code, reason=f"it was refused as a whole ({code})")
+
+
+def _announced(cluster: Cluster, job: SourceJob) -> int:
+    return read_evidence(cluster, job.job).books.words()["announced"]
 
 
 def _refused(job: SourceJob, cluster: Cluster) -> bool:
