@@ -14,10 +14,13 @@ from headrace.chunks.frames import Close, Open, Whole
 from headrace.errors import PoisonError
 from headrace.events import Outcome, UploadAck
 from headrace.keys import path_id
-from headrace.stage.contract import Message, Partition, Version
+from headrace.stage.contract import Context, Message, Partition, Version
 from headrace.stage.decoding import file_of
 
 A = TypeVar("A", bound="Arrival")
+
+DOUBT_SECONDS = 300.0
+"""After so long without a frame it is looked for whether the file was delivered before."""
 
 
 class WrongKey(PoisonError):
@@ -106,12 +109,19 @@ class Silence:
             self._heard.pop(partition, None)
             self._log_time.pop(partition, None)
 
-    def overdue(self, arrivals: Iterable[A]) -> list[A]:
-        """Those of which no frame came for too long."""
-        now = time.monotonic()
+    def overdue(self, arrivals: Iterable[A], context: Context) -> list[A]:
+        """Those of which no frame came for too long, or for a while if they were delivered before.
+
+        A part of a delivered file that was sent again would hold the committed offset for nothing.
+        """
         return [
             arrival
             for arrival in arrivals
-            if self._log_time.get(arrival.first.partition, 0) - arrival.seen > self._limit * 1000
-            or now - self._heard.get(arrival.first.partition, now) > self._limit
+            if (silence := self._seconds(arrival)) > self._limit
+            or (silence > DOUBT_SECONDS and context.delivered(arrival.item))
         ]
+
+    def _seconds(self, arrival: Arrival) -> float:
+        now = time.monotonic()
+        by_log = (self._log_time.get(arrival.first.partition, 0) - arrival.seen) / 1000
+        return max(by_log, now - self._heard.get(arrival.first.partition, now))

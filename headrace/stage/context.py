@@ -20,6 +20,7 @@ from headrace.keys import Key, decode_key, encode_key, partition_of
 from headrace.stage import kill
 from headrace.stage.contract import Message, Partition, Version
 from headrace.stage.decoding import file_of
+from headrace.stage.delivered import Deliveries
 from headrace.stage.middleware import Middleware
 from headrace.stage.middleware.zombie import Lease
 from headrace.stage.offsets import OpenItem, Track
@@ -51,6 +52,7 @@ class StageContext:
         pause: Callable[[Sequence[Partition], float, str], None],
         caught_up: Callable[[Track], bool],
         wire: Mapping[str, str],
+        deliveries: Deliveries | None = None,
     ) -> None:
         self.group = group
         self._stage = stage
@@ -63,6 +65,9 @@ class StageContext:
         self._caught_up = caught_up
         self._wire = wire
         self._forgotten: set[tuple[int, str]] = set()
+        self._deliveries = deliveries
+        # Failures that may be of items which were delivered before: that is looked for first.
+        self._doubtful: list[tuple[Track, OpenItem, UploadAck]] = []
 
     def emit(
         self,
@@ -93,6 +98,7 @@ class StageContext:
         entry = track.settle(item) if track is not None else None
         if track is not None and entry is not None:
             track.release(entry, None, None)
+            self._look_no_more(track, entry)
 
     def done(self, message: Message) -> bool:
         """Whether a receipt covers the message; see the contract."""
@@ -103,6 +109,15 @@ class StageContext:
         track = self._holder(item)
         entry = track.opened(item) if track is not None else None
         return entry is not None and entry.damaged
+
+    def delivered(self, item: str) -> bool | None:
+        """Whether the open item was delivered before; see the contract."""
+        track = self._holder(item)
+        entry = track.opened(item) if track is not None else None
+        if self._deliveries is None or track is None or entry is None:
+            return False
+        place = (track.partition.number, entry.path, item)
+        return self._deliveries.found(*place) is not None if self._deliveries.look(*place) else None
 
     def orphan(self, message: Message) -> None:
         """Count a skipped message; see the contract."""
@@ -129,7 +144,12 @@ class StageContext:
         if track is None or entry is None:
             raise ReceiptWithoutItem(stage=self._stage, item=ack.item)
         kill.point("loop.after-effect-before-receipt")
-        self._outbox.after_all(partial(self._send_receipt, track, entry, ack))
+        if self._deliveries is not None and _failed(ack):
+            self._doubtful.append((track, entry, ack))
+            self.look_back()
+        else:
+            self._look_no_more(track, entry)
+            self._outbox.after_all(partial(self._send_receipt, track, entry, ack))
 
     def dead_letter(self, message: Message, error: HeadraceError, covers: Covers | None = None) -> None:
         """Put a message aside and close its item; see the contract."""
@@ -189,7 +209,37 @@ class StageContext:
         """The items of these partitions are no longer ours."""
         for partition in partitions:
             if partition in self._tracks:
-                self._forgotten.update((partition.number, item) for item in self._tracks[partition].opened_items)
+                track = self._tracks[partition]
+                self._forgotten.update((partition.number, item) for item in track.opened_items)
+                for item in track.opened_items:
+                    if (entry := track.opened(item)) is not None:
+                        self._look_no_more(track, entry)
+        # They hold low, so their new owner meets them again.
+        self._doubtful = [each for each in self._doubtful if each[0].partition not in partitions]
+
+    def look_back(self) -> bool:
+        """Hand over receipts of failures as far as it is known what was before; whether none is left waiting.
+
+        A delivery wins: its receipt is written again, and covers what came since.
+        """
+        if not self._doubtful or self._deliveries is None:
+            return True
+        waiting, self._doubtful = self._doubtful, []
+        for track, entry, ack in waiting:
+            place = (track.partition.number, entry.path, ack.item)
+            if not self._deliveries.look(*place):
+                self._doubtful.append((track, entry, ack))
+                continue
+            earlier = self._deliveries.found(*place)
+            if earlier is not None:
+                ack = msgspec.structs.replace(earlier, last=max(earlier.last, ack.last), at=ack.at)
+            self._look_no_more(track, entry)
+            self._outbox.after_all(partial(self._send_receipt, track, entry, ack))
+        return not self._doubtful
+
+    def _look_no_more(self, track: Track, entry: OpenItem) -> None:
+        if self._deliveries is not None:
+            self._deliveries.forget(track.partition.number, entry.path, entry.item)
 
     def _holder(self, item: str, number: int | None = None) -> Track | None:
         """The track in which an item is open; by number, since a forged key may name another partition's item."""
@@ -249,3 +299,8 @@ class StageContext:
         )
         for middleware in reversed(self._middleware):
             middleware.after_dead_letter(partition, error)
+
+
+def _failed(ack: UploadAck) -> bool:
+    """Whether a receipt says of a whole item that it failed."""
+    return len(ack.covers) == 1 and ack.covers[0].outcome == "failed" and ack.covers[0].lines is None

@@ -104,6 +104,13 @@ class Context(Protocol):
     def damaged(self, item: str) -> bool:
         """Whether a message of this open item went to the dead letters, so that it can never become whole."""
 
+    def delivered(self, item: str) -> bool | None:
+        """Whether a receipt on the log says that this open item was delivered before; None while that is looked for.
+
+        Reads a lot, in the background: ask of an item that is stuck. Of one that is closed as `failed` the loop finds
+        out by itself, and a delivery wins.
+        """
+
     def orphan(self, message: Message) -> None:
         """Count a message that is skipped since its item is not open: its beginning was dealt with, or is gone."""
 

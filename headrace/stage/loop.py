@@ -21,6 +21,7 @@ from headrace.stage.commits import Commits
 from headrace.stage.context import StageContext
 from headrace.stage.contract import Message, Partition, Stage
 from headrace.stage.decoding import Decoder
+from headrace.stage.delivered import Deliveries
 from headrace.stage.membership import Membership
 from headrace.stage.middleware import Middleware
 from headrace.stage.middleware.retries import delay
@@ -35,6 +36,7 @@ BATCH_BYTES = 8 * 1024 * 1024
 BATCH_MESSAGES = 500
 TICK_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
+LOOK_BACK_SECONDS = 2.0
 WATCH_RESUMED_SECONDS = 30.0
 # Pausing a partition throws away what was fetched of it, so short waits hold messages in memory instead, up to this.
 LONGEST_UNPAUSED_WAIT = 0.5
@@ -94,6 +96,7 @@ class Loop:
         self._producer = cluster.producer()
         self._outbox = Outbox(cluster, self._producer)
         self._stop = threading.Event()
+        self._deliveries = Deliveries(cluster, self.group)
         self.context = StageContext(
             group=self.group,
             stage=stage.name,
@@ -105,6 +108,7 @@ class Loop:
             pause=self._pause,
             caught_up=self._caught_up,
             wire=wire,
+            deliveries=self._deliveries,
         )
         self._commits = Commits(self._tracks, self._outbox, self._lease, session, self._middleware, wire)
         self._membership = Membership(
@@ -160,6 +164,7 @@ class Loop:
             self._flush(now)
         elif batch:
             self._take(batch)
+        self.context.look_back()
         self._outbox.poll()
         if now >= self._next_tick:
             self._next_tick = now + TICK_SECONDS
@@ -360,6 +365,11 @@ class Loop:
                 for middleware in reversed(self._middleware):
                     middleware.after_pause([partition], held.until - now, "still paused")
 
+    def _look_back(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not self.context.look_back() and time.monotonic() < deadline:
+            time.sleep(FIRST_MESSAGE_SECONDS)
+
     def _leave(self) -> None:
         """Finish what is finished; each step is bounded, since the broker may be away."""
         # Without the lease the partitions may be another's: then nothing more is said of them.
@@ -368,6 +378,7 @@ class Loop:
             if not lost:
                 self._stage.flush()
             self._stage.revoked(list(self._tracks), lost=lost)
+            self._look_back(LOOK_BACK_SECONDS)
         except HeadraceError as error:
             log.warning("flush at the end failed; the work is done again at the next start", error=str(error))
         try:
@@ -377,4 +388,5 @@ class Loop:
             # Their close asks for a revoke; the stage has had its own above.
             self._tracks.clear()
             self._stage.close()
+            self._deliveries.close()
             self._membership.leave(CLOSE_SECONDS)

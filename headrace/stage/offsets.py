@@ -91,7 +91,9 @@ class Track:
         self.position = mark.low
         self.taken = mark.low
         self.committed: Mark | None = None
+        # By receipts that were on the log at assignment, and by own ones, which matter for what is not handled yet.
         self._covered: dict[str, int] = {}
+        self._own: dict[str, int] = {}
         # Receipts that are handed over and not on the log yet: what they cover is not done twice by this process.
         self._handed: dict[str, int] = {}
         self._newest: OrderedDict[str, Version] = OrderedDict()
@@ -101,6 +103,7 @@ class Track:
         self._firsts: list[tuple[int, int]] = []
         self._counter = itertools.count()
         self._prune_at = 1024
+        self._prune_own_at = 1024
         # Below this offset, messages may be covered by receipts that lie before the end at assignment.
         self._known_until = mark.position
         self._receipts_before = mark.receipts
@@ -108,12 +111,14 @@ class Track:
 
     def learn(self, ack: UploadAck, path: str) -> None:
         """Take in a receipt of this group that was on the log at assignment."""
-        self._cover(ack, path)
+        self._covered[ack.item] = max(ack.last, self._covered.get(ack.item, -1))
+        self._remember_delivered(ack, path)
         self._known_until = max(self._known_until, ack.last + 1)
 
     def withdraw(self, item: str, path: str) -> None:
         """A receipt that was learned has been taken back, so that its item is handled anew: see `proof.rewind`."""
         self._covered.pop(item, None)
+        self._own.pop(item, None)
         newest = self._newest.get(path)
         if newest is not None and newest.file.hex() == item:
             # Read again from another offset, the version must not lose against itself.
@@ -159,7 +164,8 @@ class Track:
         if serial is not None:
             del self._holding[serial]
         if ack is not None:
-            self._cover(ack, entry.path)
+            self._own[ack.item] = max(ack.last, self._own.get(ack.item, -1))
+            self._remember_delivered(ack, entry.path)
             if self._handed.get(ack.item, -1) <= ack.last:
                 self._handed.pop(ack.item, None)
         if receipt_offset is not None:
@@ -167,7 +173,11 @@ class Track:
 
     def covered(self, item: str, offset: int) -> bool:
         """Whether a receipt of this group covers the message at `offset` of `item`."""
-        return self._covered.get(item, -1) >= offset or self._handed.get(item, -1) >= offset
+        return (
+            self._own.get(item, -1) >= offset
+            or self._handed.get(item, -1) >= offset
+            or self._covered.get(item, -1) >= offset
+        )
 
     def newest(self, path: str) -> Version | None:
         """The newest delivered version of `path` that is remembered."""
@@ -182,6 +192,10 @@ class Track:
         """What may be committed now."""
         while self._firsts and self._firsts[0][1] not in self._holding:
             heapq.heappop(self._firsts)
+        if len(self._firsts) > 2 * len(self._holding) + 1024:
+            # One item that stays open keeps those that came and went after it from getting to the front.
+            self._firsts = [(entry.first, serial) for serial, entry in self._holding.items()]
+            heapq.heapify(self._firsts)
         if self._firsts:
             first, serial = self._firsts[0]
             mark = Mark(first, self.position, self._holding[serial].receipts)
@@ -191,10 +205,13 @@ class Track:
         if len(self._covered) > self._prune_at:
             self._covered = {item: last for item, last in self._covered.items() if last >= mark.low}
             self._prune_at = max(1024, 2 * len(self._covered))
+        if len(self._own) > self._prune_own_at:
+            # Not by low, at which one sender that died can hold them all for a day.
+            self._own = {item: last for item, last in self._own.items() if last >= self.position}
+            self._prune_own_at = max(1024, 2 * len(self._own))
         return mark
 
-    def _cover(self, ack: UploadAck, path: str) -> None:
-        self._covered[ack.item] = max(ack.last, self._covered.get(ack.item, -1))
+    def _remember_delivered(self, ack: UploadAck, path: str) -> None:
         if ack.file is None or not any(part.outcome == "delivered" for part in ack.covers):
             return
         self.remember(path, Version(ack.ctime_ns, ack.first, ack.file))

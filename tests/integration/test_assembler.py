@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 from pathlib import Path
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from headrace.broker import EmbeddedBroker
 from headrace.kafka.clients import Cluster
 from headrace.keys import encode_key
-from headrace.topics import CHUNKS
+from headrace.receipts import receipt_key
+from headrace.stage import arrivals
+from headrace.topics import CHUNKS, UPLOAD_ACKS
 from headrace_files.assembler.service import Assembler
 from headrace_files.assembler.settings import AssemblerSettings
 from tests.support.feeding import FedFile, Feeder
-from tests.support.running import dead_letters, header, new_cluster, receipts_on_log, running
+from tests.support.running import RunningLoop, dead_letters, header, new_cluster, receipts_on_log, running
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
@@ -43,6 +47,16 @@ def files_below(root: Path) -> dict[bytes, bytes]:
 
 def outcomes(cluster: Cluster) -> dict[str, tuple[str, str | None]]:
     return {ack.item: (ack.covers[0].outcome, ack.covers[0].code) for ack in receipts_on_log(cluster)}
+
+
+def committed(loop: RunningLoop, cluster: Cluster, partition: int) -> int:
+    """Where the group would go on in a partition of chunks."""
+    consumer = cluster.consumer(loop.loop.group)
+    try:
+        (place,) = consumer.committed([TopicPartition(cluster.topic_name(CHUNKS), partition)], timeout=10)
+        return place.offset
+    finally:
+        consumer.close()
 
 
 def content(size: int, seed: int = 1) -> bytes:
@@ -211,6 +225,64 @@ def test_a_file_without_frames_for_too_long_is_failed_as_incomplete(
     feeder.flush()
     with running(assembler(tmp_path, incomplete_after="2s"), cluster):
         wait_until(lambda: len(receipts_on_log(cluster)) == 1, within=20)
+    assert outcomes(cluster) == {file.item: ("failed", "incomplete")}
+
+
+def test_a_part_of_a_delivered_file_that_came_again_is_no_failure_of_it(
+    cluster: Cluster, feeder: Feeder, tmp_path: Path
+) -> None:
+    file = FedFile(b"again", content(50_000))
+    feeder.send(file, *file.frames())
+    feeder.flush()
+    with running(assembler(tmp_path), cluster):
+        wait_until(lambda: len(receipts_on_log(cluster)) == 1, within=20)
+    feeder.send(file, file.open(), *file.data()[:5])
+    feeder.flush()
+    last = max(feeder.offsets[file.file])
+    with running(assembler(tmp_path, incomplete_after="1s"), cluster) as loop:
+        wait_until(lambda: committed(loop, cluster, feeder.partition(file)) > last, within=20)
+    # One key: the log keeps only the last of them.
+    *_, kept = [ack for ack in receipts_on_log(cluster) if ack.item == file.item]
+    assert [each.outcome for each in kept.covers] == ["delivered"]
+    assert (kept.hash, kept.last) == (hashlib.sha256(file.content).digest(), last)
+    assert files_below(tmp_path) == {b"again": file.content}
+    assert not list((tmp_path / ".headrace").iterdir())
+
+
+def test_a_part_of_a_delivered_file_that_came_again_does_not_hold_the_committed_offset_for_a_day(
+    cluster: Cluster, feeder: Feeder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "DOUBT_SECONDS", 0.5)
+    delivered, begun = FedFile(b"delivered", content(50_000)), FedFile(b"begun", content(50_000))
+    with running(assembler(tmp_path), cluster) as loop:
+        feeder.send(delivered, *delivered.frames())
+        feeder.flush()
+        wait_until(lambda: len(receipts_on_log(cluster)) == 1, within=20)
+        feeder.send(delivered, delivered.open(), *delivered.data()[:5])
+        feeder.flush()
+        last = max(feeder.offsets[delivered.file])
+        feeder.send(begun, begun.open(), *begun.data()[:5])
+        feeder.flush()
+        wait_until(lambda: committed(loop, cluster, feeder.partition(delivered)) > last, within=20)
+        feeder.send(begun, *begun.data()[5:], begun.close())
+        feeder.flush()
+        wait_until(lambda: outcomes(cluster).get(begun.item), within=20)
+    assert set(outcomes(cluster).values()) == {("delivered", None)}
+
+
+def test_a_file_that_was_taken_back_may_fail_again(cluster: Cluster, feeder: Feeder, tmp_path: Path) -> None:
+    file = FedFile(b"again", content(50_000))
+    feeder.send(file, *file.frames())
+    feeder.flush()
+    with running(assembler(tmp_path), cluster) as loop:
+        wait_until(lambda: len(receipts_on_log(cluster)) == 1, within=20)
+        group = loop.loop.group
+    receipt = encode_key(receipt_key(file.path_id.hex(), group, file.item))
+    feeder.raw(UPLOAD_ACKS, None, receipt, feeder.partition(file))
+    feeder.send(file, file.open(), *file.data()[:5])
+    feeder.flush()
+    with running(assembler(tmp_path, incomplete_after="1s"), cluster):
+        wait_until(lambda: receipts_on_log(cluster)[1:], within=20)
     assert outcomes(cluster) == {file.item: ("failed", "incomplete")}
 
 

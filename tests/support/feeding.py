@@ -118,7 +118,7 @@ class Feeder:
     def raw(
         self,
         topic: Topic,
-        value: bytes,
+        value: bytes | None,
         key: bytes | None,
         partition: int,
         headers: list[tuple[str, bytes]] | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import dataclass, replace
 
 from hypothesis import given, settings
@@ -167,6 +168,28 @@ def test_what_a_receipt_under_way_covers_is_not_done_again_when_a_batch_comes_tw
     books.release(entry, ack("a", 3, 5), 1)
     assert books.covered("a", 5)
     assert books.mark().low == 6
+
+
+def test_receipts_of_other_files_do_not_pile_up_in_memory_while_one_sender_holds_low() -> None:
+    books = track()
+    books.open("of a sender that died", message("of a sender that died", 0))
+
+    def deliver(offsets: range) -> int:
+        tracemalloc.start()
+        for offset in offsets:
+            item = f"{offset:032x}"
+            books.open(item, message(item, offset))
+            books.position = offset + 1
+            entry = books.settle(item, offset)
+            assert entry is not None
+            books.release(entry, ack(item, offset, offset), offset)
+            assert books.mark().low == 0
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return kept
+
+    deliver(range(1, 5_000))
+    assert deliver(range(5_000, 25_000)) < 500_000
 
 
 def test_a_receipt_that_was_taken_back_covers_nothing_and_its_version_is_not_the_newest() -> None:

@@ -97,7 +97,8 @@ class Archiver(Stage):
         """Pause while the store is unwell; close files that no frame came of for too long."""
         self._report_store()
         self._silence.look(self._context.caught_up)
-        for arriving in self._silence.overdue(each for each in self._files.values() if not each.settling):
+        waiting = [each for each in self._files.values() if not each.settling]
+        for arriving in self._silence.overdue(waiting, self._context):
             self._end(arriving, "incomplete")
 
     def assigned(self, partitions: Sequence[Partition]) -> None:

@@ -77,7 +77,7 @@ class Assembler(Stage):
     def tick(self, now: float) -> None:
         """Close files that no frame came of for too long; delete what processes that died have left behind."""
         self._silence.look(self._context.caught_up)
-        for building in self._silence.overdue(self._files.values()):
+        for building in self._silence.overdue(self._files.values(), self._context):
             self._fail(building, "incomplete")
         if now >= self._next_cleaning:
             self._next_cleaning = now + CLEAN_EVERY

@@ -108,7 +108,7 @@ class CsvFanout(Stage):
     def tick(self, now: float) -> None:  # noqa: ARG002 - log time counts here
         """Close files that no frame came of for too long."""
         self._silence.look(self._context.caught_up)
-        for arriving in self._silence.overdue(self._files.values()):
+        for arriving in self._silence.overdue(self._files.values(), self._context):
             self._end(arriving, "failed", "incomplete")
         for arriving in (*self._files.values(), *self._publishing.values()):
             self._tell(arriving)
