@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -15,6 +17,7 @@ from headrace.cli.output import print_json, print_table
 from headrace.cli.runtime import begin
 from headrace.events import Books, Command, Job, Outcome
 from headrace.jobs.assessment import FINAL, Wanted, assess
+from headrace.jobs.books import OUTCOMES
 from headrace.jobs.commands import UnknownJob, stop_command
 from headrace.jobs.evidence import Evidence, read_evidence
 from headrace.jobs.following import JobFollower
@@ -58,7 +61,7 @@ def list_jobs(
 def show(
     context: typer.Context,
     job: JobArgument,
-    everything: Annotated[bool, typer.Option("--all", help=f"Name every file, not only {SHOWN} a group.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help=f"Name every file and line, not only {SHOWN}.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Show the books of a job, drawn up from the log now, and what is missing."""
@@ -83,6 +86,7 @@ def show(
     most = None if everything else SHOWN
     problems = {book.group: _problems(evidence, book.group)[:most] for book in now.books}
     missing = {group: _missing(evidence, group)[:most] for group in Wanted.of(wanted).groups}
+    lines = _lines(evidence, most)
     agrees = known.job is not None and (known.job.state, known.job.books) == (now.state, now.books)
     if json:
         print_json(
@@ -93,11 +97,12 @@ def show(
                 "params": wanted.params,
                 "missing": missing,
                 "problems": problems,
+                "lines": lines,
                 "ledger_agrees": agrees,
             }
         )
         return
-    for line in _in_words(now, wanted, missing, problems):
+    for line in (*_in_words(now, wanted, missing, problems), *_lines_in_words(lines)):
         typer.echo(line)
     if not agrees:
         typer.echo("the ledger has not written these books yet; it does while one runs: headrace jobs follow " + job)
@@ -163,6 +168,27 @@ def _problems(evidence: Evidence, group: str) -> list[dict[str, Any]]:
         ),
         key=lambda each: str(each["file"]),
     )
+
+
+def _lines(evidence: Evidence, most: int | None) -> list[dict[str, Any]]:
+    """What the fan-out made of each file line by line; the lines that it put aside are named."""
+    found = []
+    for file, lines in evidence.books.lines.fanned.items():
+        sums: Counter[str] = Counter()
+        for (outcome, _), count in lines.counts().items():
+            sums[outcome] += count
+        aside = [{"line": line, "outcome": outcome, "code": code} for line, outcome, code in lines.put_aside()[:most]]
+        found.append({"file": _name(evidence, file), "lines": sums.total(), **sums, "put_aside": aside})
+    return sorted(found, key=lambda each: str(each["file"]))
+
+
+def _lines_in_words(files: list[dict[str, Any]]) -> Iterator[str]:
+    for each in files:
+        name = _printable(each["file"])
+        sums = ", ".join(f"{each[key]} {key.replace('_', '-')}" for key in OUTCOMES if key in each)
+        yield f"  lines of {name}: {each['lines']} = {sums or 'none'}"
+        for bad in each["put_aside"]:
+            yield f"  {bad['outcome'].replace('_', '-')}: line {bad['line']} of {name} ({bad['code']})"
 
 
 def _name(evidence: Evidence, file: bytes) -> str:

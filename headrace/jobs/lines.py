@@ -43,6 +43,13 @@ class Lines:
             if covers.lines is not None:
                 self._take(covers.outcome, covers.code, BitMap64.deserialize(covers.lines))
 
+    def put_aside(self) -> list[tuple[int, Outcome, str | None]]:
+        """The lines that did not get where they should, in order, with what became of each and why."""
+        bad = (
+            (line, outcome, code) for (outcome, code), lines in self.sets.items() if outcome in BAD for line in lines
+        )
+        return sorted(bad, key=lambda each: each[0])
+
     def _take(self, outcome: Outcome, code: str | None, lines: BitMap64) -> None:
         rank = _RANK[outcome]
         for (other, _), known in self.sets.items():

@@ -192,7 +192,9 @@ def test_a_stop_from_elsewhere_ends_the_command(site: Site, tmp_path: Path):
     files = make_files(tmp_path / "in", 400, 1_000_000)
     command = upload(site, files, "night", "--n_threads", "1")
     command.await_line("sent file-")
+    command.interrupt(signal.SIGSTOP)  # or everything is sent before the other command has started
     assert site.run("jobs", "stop", "night").code == 0
+    command.interrupt(signal.SIGCONT)
     assert command.end() == 1, command.text
     assert site.last("night")["state"] == "stopped"
     check_books(site, "night", site.group)

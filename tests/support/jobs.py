@@ -18,12 +18,11 @@ from typing import Any
 import fastavro
 import msgpack
 
+from tests.support import books
 from tests.support.oracle import SCHEMAS, SINGLE_OBJECT_HEADER, avro_records, messages
 from tests.support.processes import HEADRACE
 from tests.support.terminal import Terminal
 from tests.support.waiting import wait_until
-
-BAD = ("failed", "dead_lettered", "held")
 
 
 @dataclass
@@ -173,23 +172,9 @@ class Command:
 
 def books_from_raw(site: Site, job: str, group: str) -> dict[str, int]:
     """What one group made of the files of one job, by the raw events and receipts alone."""
-    announced: dict[str, str] = {}
-    for event in avro_records(site.bootstrap, f"{site.prefix}files", "FileEvent"):
-        if event["job"] == job and event["state"] != "sending":
-            announced[event["file"].hex()] = event["state"]
-    outcomes: dict[str, list[str]] = {}
-    for ack in avro_records(site.bootstrap, f"{site.prefix}upload-acks", "UploadAck"):
-        if ack["group"] == group:
-            outcomes.setdefault(ack["item"], []).extend(covers["outcome"] for covers in ack["covers"])
-    sums: Counter[str] = Counter(expected=len(announced))
-    for file, state in announced.items():
-        said = outcomes.get(file, ["unchanged"] if state == "aborted" else [])
-        best = next((good for good in ("delivered", "unchanged") if good in said), said[-1] if said else "missing")
-        sums[best] += 1
-    return {name: sums[name] for name in ("expected", "delivered", "unchanged", *BAD, "missing")}
+    return books.job_book(books.told(site.bootstrap, site.prefix), job, group)
 
 
 def check_books(site: Site, job: str, group: str) -> None:
     """The ledger's books are those that the raw messages give."""
-    said = next(book for book in site.last(job)["books"] if book["group"] == group)
-    assert {**{name: said[name] for name in said if name != "group"}, "missing": 0} == books_from_raw(site, job, group)
+    assert books.wrong_in_job(books.told(site.bootstrap, site.prefix), site.last(job), {group}) == []
