@@ -83,7 +83,8 @@ class StageEntry:
     `reads` and `writes` are names of topics in the catalogue; `records.*` means those of all datasets. `destination` is
     the setting that says where it writes: a replay into another place changes that one. `send_once` is a SendOnce, of a
     source that sends single files on request. `duties` are tasks beside its own work for which it needs access to more
-    of Kafka, see `headrace.kafka.access.DUTIES`.
+    of Kafka, see `headrace.kafka.access.DUTIES`. `foreign` is the setting that names a topic of somebody else that it
+    reads; such a topic has its name as it is, without our prefix.
     """
 
     name: str
@@ -97,6 +98,7 @@ class StageEntry:
     destination: str | None = None
     send_once: str | None = None
     duties: Sequence[str] = ()
+    foreign: str | None = None
 
     def uses(self, topic: str) -> bool:
         """Whether it reads or writes the topic of that name."""

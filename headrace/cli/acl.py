@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 
 from headrace.cli.output import print_json
 from headrace.cli.runtime import Session, begin
-from headrace.config import StageSettings
+from headrace.config import ServiceSettings, StageSettings
 from headrace.errors import ConfigError
 from headrace.families import StageEntry, catalogue, stage_named, stages
 from headrace.kafka import acls
@@ -81,28 +82,23 @@ def _grants(
     topics = catalogue(datasets=session.settings.datasets.folder)
     for name in services or (() if tasks else stages()):
         entry = stage_named(name)
-        accesses = of_service(entry, topics, prefix, _sinks(session, entry, name))
-        yield _Grant(name, _user(principal or entry.name), accesses)
+        configured = list(_configured(session, entry, name))
+        in_group = issubclass(entry.load_settings(), StageSettings)
+        sinks = {each.sink for each in configured if isinstance(each, StageSettings)} if in_group else None
+        foreign = {getattr(each, entry.foreign) for each in configured} if entry.foreign else ()
+        yield _Grant(name, _user(principal or entry.name), of_service(entry, topics, prefix, sinks, foreign))
     for name in tasks or ():
         yield _Grant(name, _user(principal or name), of_duty(name, prefix))
 
 
-def _sinks(session: Session, entry: StageEntry, section: str) -> list[str] | None:
-    """The sinks of a service that the settings name; empty if they do not; None if it has no group."""
+def _configured(session: Session, entry: StageEntry, section: str) -> Iterator[ServiceSettings]:
+    """The settings of a service and of its instances, or of one instance; without those that are incomplete."""
     model = entry.load_settings()
-    if not issubclass(model, StageSettings):
-        return None
     instances = [f"{entry.name}.{each}" for each in session.sources.instances(entry.name, model)]
-    sections = [section] if "." in section else [section, *instances]
-    found = []
-    for each in sections:
+    for each in [section] if "." in section else [section, *instances]:
         if session.sources.has_section(each):
-            try:
-                found.append(session.sources.section(each, model).values.sink)
-            except ConfigError:
-                # What is incomplete names no sink yet.
-                continue
-    return sorted(set(found))
+            with suppress(ConfigError):
+                yield session.sources.section(each, model).values
 
 
 def _user(name: str) -> str:

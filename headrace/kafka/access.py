@@ -51,18 +51,27 @@ class Access:
     operations: tuple[Operation, ...]
 
 
-def of_service(entry: StageEntry, catalogue: Sequence[Topic], prefix: str, sinks: Iterable[str] | None) -> list[Access]:
+def of_service(
+    entry: StageEntry,
+    catalogue: Sequence[Topic],
+    prefix: str,
+    sinks: Iterable[str] | None,
+    foreign: Iterable[str] = (),
+) -> list[Access]:
     """What `entry` needs.
 
     Parameters:
         prefix: of topics and groups.
         sinks: those that it fills, each with a group; empty: those of any name; None: it takes part in no group.
+        foreign: topics of somebody else that it reads.
     """
     needs: dict[tuple[Literal["topic", "group"], str, bool], set[Operation]] = {}
 
     def allow(name: str, *operations: Operation, prefixed: bool = False) -> None:
         needs.setdefault(("topic", name, prefixed), set()).update(operations)
 
+    for name in foreign:
+        allow(name, "Read")
     by_name = {topic.name: topic for topic in catalogue}
     for name in entry.reads:
         _for_topic(name, prefix, by_name, allow, "Read")

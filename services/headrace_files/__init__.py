@@ -67,6 +67,7 @@ family = Family(
             settings="headrace_files.openmsi_bridge.settings:OpenmsiBridgeSettings",
             factory="headrace_files.openmsi_bridge.service:service",
             metrics="headrace_files.openmsi_bridge.service:METRICS",
+            foreign="topic",
             writes=("chunks", "files", "upload-acks", "dead-letters"),
         ),
     ),

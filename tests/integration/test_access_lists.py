@@ -11,9 +11,11 @@ import confluent_kafka
 import pytest
 
 from headrace.kafka.clients import Cluster
+from headrace.kafka.reading import read_now
 from headrace.topics import CHUNKS, FILES
 from tests.support.dead import put_aside
-from tests.support.feeding import FedFile
+from tests.support.feeding import FedFile, Feeder
+from tests.support.openmsi import TheirFile, send, their_topic
 from tests.support.processes import HEADRACE, Service
 from tests.support.secured import Secured, secured
 from tests.support.waiting import wait_until
@@ -26,8 +28,10 @@ sink = "lab"
 [directory_source]
 root = "in"
 settle = "0s"
+[openmsi_bridge]
+topic = "{prefix}openmsi"
 """
-USERS = ("operator", "boss", "assembler", "directory_source", "auditor", "nurse")
+USERS = ("operator", "boss", "assembler", "directory_source", "openmsi_bridge", "auditor", "nurse")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,7 @@ class Plant:
         folder = self._folder / user
         if not folder.exists():
             (folder / "in").mkdir(parents=True)
-            self.kafka.write_settings(folder, self.prefix, user, "password", SETTINGS)
+            self.kafka.write_settings(folder, self.prefix, user, "password", SETTINGS.format(prefix=self.prefix))
         return folder
 
     def run(self, user: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -100,6 +104,18 @@ def test_a_source_and_an_assembler_work_with_their_access_lists_alone(plant: Pla
     finally:
         for service in services:
             service.kill()
+
+
+def test_the_bridge_may_read_the_topic_of_others_that_its_settings_name(plant: Plant):
+    cluster = Cluster(plant.kafka.with_password("operator", plant.prefix))
+    send(Feeder(cluster), their_topic(cluster), TheirFile("shot.dat", b"measured" * 1000))
+    assert f"Read on topic {plant.prefix}openmsi" in plant.allow("--service", "openmsi_bridge")
+    bridge = plant.service("openmsi_bridge", "openmsi_bridge")
+    bridge.start()
+    try:
+        wait_until(lambda: any(read_now(cluster, CHUNKS)), within=20, every=0.5)
+    finally:
+        bridge.kill()
 
 
 def test_a_service_is_refused_what_is_not_its_own(plant: Plant):

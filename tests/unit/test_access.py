@@ -37,6 +37,13 @@ def test_a_sink_that_is_known_is_the_only_group():
     ]
 
 
+def test_a_topic_of_others_may_be_read_and_nothing_else():
+    named = of_service(stages()["openmsi_bridge"], catalogue(), "lab.", ["shots"], ["their_files"])
+    assert [each for each in named if not each.name.startswith("lab.")] == [
+        Access("topic", "their_files", False, ("Read",))
+    ]
+
+
 def test_who_watches_reads_no_personal_files():
     assert not any("Read" in each.operations for each in of_duty("monitor", "lab.") if "personal" in each.name)
 
