@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from headrace.kafka.clients import Cluster
     from headrace.observe.health import Health
     from headrace.observe.metrics import MetricEntry, Metrics
+    from headrace.pages import Page
     from headrace.sending_once import SendOnce
     from headrace.stage.contract import Source, Stage
     from headrace.topics import Topic
@@ -182,8 +183,22 @@ class DemoEntry:
 
 
 @dataclass(frozen=True)
+class PageEntry:
+    """A page of the console: `load` is the `"module:attribute"` of a Page, `name` its place in addresses."""
+
+    name: str
+    title: str
+    load: str
+
+    def load_page(self) -> Page:
+        """The page."""
+        page: Page = load(self.load)
+        return page
+
+
+@dataclass(frozen=True)
 class Family:
-    """What a package brings: stages, topics of its own, commands, and stand-ins for the outside systems.
+    """What a package brings: stages, topics of its own, commands, pages, and stand-ins for the outside systems.
 
     `topics` may be the `"module:attribute"` of a sequence of them.
     """
@@ -195,6 +210,7 @@ class Family:
     sections: Sequence[SectionEntry] = ()
     sandbox: Sequence[CommandEntry] = field(default=())
     demos: Sequence[DemoEntry] = ()
+    pages: Sequence[PageEntry] = ()
 
 
 def _topics(family: Family) -> Sequence[Topic]:
@@ -242,6 +258,11 @@ def demos() -> dict[str, DemoEntry]:
     """All parts of the demonstration, by name."""
     found = [demo for family in families() for demo in family.demos]
     return {demo.name: demo for demo in sorted(found, key=lambda demo: demo.name)}
+
+
+def pages() -> dict[str, PageEntry]:
+    """All pages that families offer to the console, by name."""
+    return {page.name: page for family in families() for page in family.pages}
 
 
 def stage_named(section: str) -> StageEntry:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headrace.families import CommandEntry, DemoEntry, Family, SectionEntry, StageEntry
+from headrace.families import CommandEntry, DemoEntry, Family, PageEntry, SectionEntry, StageEntry
 
 family = Family(
     name="art",
@@ -46,6 +46,7 @@ family = Family(
         CommandEntry("art", "headrace_art.sandbox.command:art", "Run a stand-in for ART."),
         CommandEntry("students", "headrace_art.sandbox.dump.command:students", "Make the nightly files of a state."),
     ),
+    pages=(PageEntry("students", "Students", "headrace_art.console.page:PAGE"),),
     demos=(
         DemoEntry(
             "students", "headrace_art.demo.nights:demo", "a state's dump goes to the registration system, two nights"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -115,3 +116,14 @@ class Client:
             return answer.status, answer.headers, answer.read().decode()
         finally:
             connection.close()
+
+
+def log_in(client: Client, token: str) -> tuple[str, str]:
+    """The session's cookie and its proof."""
+    status, headers, _ = client.request("POST", "/login", {"token": token})
+    assert status == 303
+    cookie = headers["Set-Cookie"].partition(";")[0]
+    _, _, page = wait_until(lambda: client.request("GET", "/dead-letters", Cookie=cookie))
+    found = re.search(r'name="proof" value="([^"]+)"', page)
+    assert found is not None
+    return cookie, found[1]

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import secrets
 import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import structlog
 import uvicorn
 
+from headrace.cli.options import Options
 from headrace.config import sources
+from headrace.config.validation import variable_name
 from headrace.errors import ConfigError, FatalError
 from headrace.families import catalogue
 from headrace.topics import UPLOAD_ACKS, Topic
 from headrace_ops.console.pages.base import Console
 from headrace_ops.console.redriving import Redriving
+from headrace_ops.console.runs import Runs, program
 from headrace_ops.console.sessions import Sessions
 from headrace_ops.console.settings import ConsoleSettings
 from headrace_ops.console.settings_view import SettingsNow
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
     from headrace.observe.health import Health
 
 CONNECTIONS = 200
+TOKEN_VARIABLE = variable_name("console", "token")
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +59,8 @@ class ConsoleService:
     Parameters:
         announce: gets the address to open, with the token in it unless that was set.
         settings_now: the settings of this machine, to be looked at and changed.
+        state: folder for what must last on this machine.
+        program: the words that run a command with the same settings on the same Kafka.
     """
 
     name: ClassVar[str] = "console"
@@ -65,12 +73,16 @@ class ConsoleService:
         health: Health,
         announce: Callable[[str], None],
         settings_now: SettingsNow,
+        state: Path,
+        program: Sequence[str],
     ) -> None:
         self._settings = settings
         self._cluster = cluster
         self._health = health
         self._announce = announce
         self._settings_now = settings_now
+        self._state = state
+        self._program = program
         self._topics = catalogue()
         self._failure: BaseException | None = None
 
@@ -83,7 +95,8 @@ class ConsoleService:
         port: int = listener.getsockname()[1]
         watch = Watch(self._settings, self._cluster, self._topics, self._health)
         redriving = Redriving(self._cluster, self._topics)
-        server = self._server(port, watch, redriving)
+        runs = Runs(self._state / "console", self._program, _environment())
+        server = self._server(port, watch, redriving, runs)
         ending = threading.Event()
         threads = [
             threading.Thread(target=self._guarded, args=(ending, watch.run, ending), name="watch"),
@@ -98,13 +111,14 @@ class ConsoleService:
             ending.set()
             server.should_exit = True
             redriving.close()
+            runs.close()
             for thread in threads:
                 thread.join()
             listener.close()
         if self._failure is not None:
             raise self._failure
 
-    def _server(self, port: int, watch: Watch, redriving: Redriving) -> uvicorn.Server:
+    def _server(self, port: int, watch: Watch, redriving: Redriving, runs: Runs) -> uvicorn.Server:
         own = self._settings
         given = own.token
         token = secrets.token_urlsafe(32) if given is None else given.get_secret_value()
@@ -112,6 +126,7 @@ class ConsoleService:
             self._cluster, self._topics, watch, redriving, Sessions(token, own.session),
             # Cookies do not know ports: two consoles on one machine must not log each other out.
             cookie=f"headrace_{port}", secure=own.https, settings=self._settings_now,
+            runs=runs, state=self._state,
         )  # fmt: skip
         url = f"http://{_bracketed(own.host)}:{port}/login"
         log.info("the console listens", url=url)
@@ -174,4 +189,15 @@ def say(url: str) -> None:
 def service(settings: ConsoleSettings, host: Host) -> ConsoleService:
     """The console as its settings say."""
     found = host.sources if host.sources is not None else sources(None)
-    return ConsoleService(settings, host.cluster, host.health, say, SettingsNow.of(host.settings, found))
+    bootstrap = host.settings.kafka.bootstrap
+    options = Options(found.file, bootstrap).arguments
+    now = SettingsNow.of(host.settings, found)
+    return ConsoleService(
+        settings, host.cluster, host.health, say, now, host.settings.state, program(options)
+    )  # fmt: skip
+
+
+def _environment() -> dict[str, str]:
+    """Of the commands that are run: all but our own secret."""
+    found = {name: value for name, value in os.environ.items() if name.upper() != TOKEN_VARIABLE}
+    return {**found, "HEADRACE_LOG__FORMAT": "json"}

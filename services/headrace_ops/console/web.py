@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from headrace.errors import HeadraceError
 from headrace_ops.console.guard import Guard
-from headrace_ops.console.pages import dead_letters, files, jobs, login, settings, topology
+from headrace_ops.console.pages import dead_letters, files, jobs, login, settings, tasks, topology
 from headrace_ops.console.pages.base import Console
 
 STATIC = Path(__file__).parent / "static"
@@ -42,6 +42,7 @@ def application(console: Console, hosts: frozenset[str]) -> ASGIApp:
             *dead_letters.routes(console),
             *files.routes(console),
             *settings.routes(console, connections),
+            *tasks.routes(console, connections),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
         exception_handlers={HTTPException: not_there, HeadraceError: failed, Exception: failed},

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment
@@ -14,11 +15,14 @@ from starlette.responses import HTMLResponse
 
 from headrace import __version__
 from headrace.errors import ConfigError, HeadraceError, TransientError
+from headrace.families import pages
 from headrace.kafka.clients import Cluster
+from headrace.pages import Page
 from headrace.topics import Topic
 from headrace_ops.console.guard import PROOF_FIELD, Form
 from headrace_ops.console.redriving import Busy, Redriving
 from headrace_ops.console.rendering import environment
+from headrace_ops.console.runs import Runs
 from headrace_ops.console.sessions import Sessions
 from headrace_ops.console.settings_view import SettingsNow
 from headrace_ops.console.watch import Watch
@@ -26,7 +30,10 @@ from headrace_ops.console.watch import Watch
 
 @dataclass(frozen=True)
 class Console:
-    """Everything that pages are made from. `reading` is held by whoever reads the log for a page: one at a time."""
+    """Everything that pages are made from.
+
+    `state` is this machine's folder; `reading` is held by whoever reads the log for a page: one at a time.
+    """
 
     cluster: Cluster
     topics: Sequence[Topic]
@@ -36,6 +43,8 @@ class Console:
     cookie: str
     secure: bool
     settings: SettingsNow
+    runs: Runs
+    state: Path
     templates: Environment = field(default_factory=environment)
     reading: threading.Lock = field(default_factory=threading.Lock)
 
@@ -45,6 +54,7 @@ class Console:
         text = self.templates.get_template(template).render(
             path=request.url.path,
             session=session,
+            family_pages=pages(),
             proof_field=PROOF_FIELD,
             prefix=self.cluster.settings.prefix,
             version=__version__,
@@ -81,3 +91,9 @@ class Console:
 def first(form: Form, name: str) -> str:
     """The value of a field, empty if it has none."""
     return form.get(name, [""])[0]
+
+
+def page_for(kind: str) -> Page | None:
+    """The page of a family that jobs of this kind belong to."""
+    found = (entry.load_page() for entry in pages().values())
+    return next((page for page in found if kind in page.kinds), None)

@@ -9,8 +9,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from headrace.events import Books
+from headrace.jobs.assessment import FINAL
 from headrace.jobs.log import Known
-from headrace_ops.console.pages.base import Console
+from headrace_ops.console.pages.base import Console, page_for
 from headrace_ops.console.remembered import started
 
 JOBS_SHOWN = 200
@@ -37,7 +38,14 @@ def routes(console: Console) -> list[Route]:
             known = console.watch.jobs.get(name)
         if known is None:
             return console.missing(request, "No such job is remembered here.")
-        return console.render(request, template, job=name, known=known, rows=rows(known), begun=started(known))
+        wanted = known.wanted
+        page = None if wanted is None else page_for(wanted.kind)
+        open_ = known.job is None or known.job.state not in FINAL
+        return console.render(
+            request, template, job=name, known=known, rows=rows(known), begun=started(known),
+            may_stop=open_ and wanted is not None and wanted.desired != "stop",
+            job_actions=() if page is None else page.job_actions,
+        )  # fmt: skip
 
     return [
         Route("/jobs", page),
