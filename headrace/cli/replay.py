@@ -25,10 +25,11 @@ from headrace.kafka.clients import Cluster
 from headrace.kafka.reading import offsets_at
 from headrace.proof.awaiting import Awaiting, ends_of_receipts
 from headrace.proof.bounded import BoundedPass, PassStopped
-from headrace.proof.destinations import read_file
+from headrace.proof.destinations import Look, looking, read_file
 from headrace.proof.groups import UnknownSink
 from headrace.proof.log import Name
-from headrace.proof.replay import Look, Plan, Planner, Window, chunk_bounds, confirm, expected
+from headrace.proof.records import RecordPlaces
+from headrace.proof.replay import Plan, Planner, Window, chunk_bounds, confirm, expected
 from headrace.proof.report import printable, size_text
 from headrace.proof.rewind import rewind, wait_until_idle, withdraw
 from headrace.proof.stores import StoreReader, buckets_in
@@ -124,7 +125,7 @@ def replay(
         else:
             results = []
             for each in chosen:
-                look = _looking(session, each, endpoint)
+                look = _looking(session, cluster, each, endpoint)
                 topics = _files_of(each)
                 window = _window(cluster, topics, start, end) if start or end else None
                 planner = Planner(cluster, each.group, topics, look, name, window, failed or file is not None)
@@ -286,18 +287,20 @@ def _window(cluster: Cluster, topics: Sequence[Topic], start: str | None, end: s
     return {place: (lows.get(place, 0), min(high, highs.get(place, high))) for place, (_, high) in bounds.items()}
 
 
-def _looking(session: Session, chosen: Target, endpoint: str | None) -> Look | None:
-    """How to look at the destination of a service, None if it has none that could be compared."""
+def _looking(session: Session, cluster: Cluster, chosen: Target, endpoint: str | None) -> Look:
+    """How to look at the destination of a service; one that has none may have topics of records."""
+    records = RecordPlaces(cluster).check
     if chosen.entry.destination is None:
-        return None
+        return looking(lambda _received: None, records)
     store = StoreReader(session.sources, endpoint, buckets_in(chosen.settings))
     home = getattr(chosen.settings, chosen.entry.destination)
-    return partial(
+    at_place = partial(
         confirm,
         readers={"file": read_file, "s3": store.read},
         heads={"s3": store.head},
         home=os.fsencode(home.resolve()) if isinstance(home, Path) else None,
     )
+    return looking(at_place, records)
 
 
 def _reads_files(chosen: Target, *, told: bool) -> bool:

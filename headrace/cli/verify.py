@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -13,8 +14,9 @@ from rich.console import Console
 from headrace.cli.runtime import begin
 from headrace.config.units import parse_duration
 from headrace.errors import ConfigError
-from headrace.proof.destinations import Read, read_file
+from headrace.proof.destinations import check, looking, read_file
 from headrace.proof.log import Name
+from headrace.proof.records import RecordPlaces
 from headrace.proof.report import JsonReport, Report, TextReport
 from headrace.proof.stores import StoreReader
 from headrace.proof.verify import Outcome, Verification
@@ -75,16 +77,17 @@ def verify(
         raise OneOrTheOther
     session = begin(context)
     cluster = session.cluster()
-    readers: dict[str, Read] | None = (
-        {"file": read_file, "s3": StoreReader(session.sources, endpoint).read} if deep else None
-    )
+    look = None
+    if deep:
+        readers = {"file": read_file, "s3": StoreReader(session.sources, endpoint).read}
+        look = looking(partial(check, readers=readers), RecordPlaces(cluster).check)
     outcome = Outcome()
     verification = Verification(
         cluster,
         name=None if file is None else Name(os.fsencode(file), source),
         since=None if since is None else since_milliseconds(since, datetime.now(UTC).astimezone()),
         sink=sink,
-        readers=readers,
+        look=look,
     )
     report: Report
     if json:

@@ -10,6 +10,7 @@ from headrace.errors import PoisonError, TransientError
 from headrace.events import Outcome, UploadAck
 from headrace.kafka.clients import Cluster
 from headrace.kafka.reading import read_now, watermarks
+from headrace.receipts import worst
 from headrace.topics import UPLOAD_ACKS
 
 LOOK_EVERY = 0.3  # seconds
@@ -83,4 +84,5 @@ class Awaiting:
                 except PoisonError:
                     continue
                 if ack.group == self._group and ack.item in self._items and ack.covers:
-                    self.outcomes[ack.item] = (ack.covers[0].outcome, ack.covers[0].code)
+                    said = worst(ack.covers)
+                    self.outcomes[ack.item] = (said.outcome, said.code)

@@ -22,6 +22,7 @@ from headrace.kafka.raw import RawMessage
 from headrace.kafka.reading import read_now
 from headrace.keys import decode_key
 from headrace.proof.replay import Window, chunk_bounds
+from headrace.receipts import worst
 from headrace.stage.context import StageContext
 from headrace.stage.contract import Message, Partition, Stage, Version
 from headrace.stage.decoding import Decoder
@@ -82,7 +83,7 @@ class _Recorder(Middleware):
 
     def after_receipt(self, ack: UploadAck) -> None:
         """Keep the last word on each item."""
-        part = ack.covers[0]
+        part = worst(ack.covers)
         self._tally.outcomes[ack.item] = (part.outcome, part.code)
         self._tally.size += ack.size or 0
         self._settled(ack.item)

@@ -1,6 +1,7 @@
 """Reading destinations again, to see whether what a receipt names is still there, byte for byte.
 
-A receipt's `where` is `file:///path` with percent-encoded bytes, or `s3://bucket/key`. Nothing is changed.
+A receipt's `where` is `file:///path` with percent-encoded bytes, `s3://bucket/key`, or `kafka://topic?source=...`, of
+which `records` knows more. Nothing is changed.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ from headrace.chunks.frames import ALGORITHMS, new_hash
 from headrace.errors import HeadraceError, TransientError
 from headrace.proof.evidence import Received
 
-Finding = Literal["intact", "replaced", "differs", "gone", "unreadable"]
+Finding = Literal["intact", "replaced", "differs", "gone", "expired", "unreadable"]
 
 READ_BYTES = 1024 * 1024
 PARTIAL_FOLDER = b".headrace"
 
 Read = Callable[[str], Iterator[bytes]]
 """Yields what lies at a URL, piece by piece. Raises FileNotFoundError if it is gone, Unreadable if that is unknown."""
+
+Look = Callable[[bytes, Received], "Check | None"]
+"""What lies at the place that a receipt names, by the id of its file and the receipt; None if nobody can look."""
+RECORDS_SCHEME = "kafka"
 
 
 class Unreadable(TransientError):
@@ -30,7 +35,10 @@ class Unreadable(TransientError):
 
 
 class Check(NamedTuple):
-    """What was found at a destination, and why if it is not intact. `replaced`: by a newer version, rightly."""
+    """What was found at a destination, and why if it is not intact.
+
+    `replaced`: by a newer version, rightly; `expired`: deleted by the rule of its topic, rightly, too.
+    """
 
     finding: Finding
     reason: str | None = None
@@ -108,3 +116,13 @@ def check(received: Received, readers: Mapping[str, Read]) -> Check:
     if received.size is not None and size != received.size:
         return Check("differs", f"{size} bytes instead of {received.size}")
     return Check("intact") if digest.digest() == received.hash else Check("differs", "another hash")
+
+
+def looking(at_place: Callable[[Received], Check | None], at_records: Look) -> Look:
+    """Looks at topics for records, and at all other places as told."""
+
+    def look(file: bytes, received: Received) -> Check | None:
+        on_topic = (received.where or "").startswith(f"{RECORDS_SCHEME}:")
+        return at_records(file, received) if on_topic else at_place(received)
+
+    return look

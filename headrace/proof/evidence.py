@@ -53,7 +53,10 @@ class Sent(msgspec.Struct, frozen=True, gc=False):
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
-    """What a group said of one version of a file. `where` is a URL, `etag` and `version` are the destination's own."""
+    """What a group said of one version of a file. `where` is a URL, `etag` and `version` are the destination's own.
+
+    `lines` are those that were delivered, as a serialized bitmap, where a file is delivered line by line.
+    """
 
     outcome: Outcome
     code: str | None
@@ -67,6 +70,7 @@ class Received(msgspec.Struct, frozen=True, gc=False):
     first: int
     last: int
     at: int
+    lines: bytes | None = None
 
 
 class Evidence:
@@ -134,6 +138,7 @@ class Evidence:
             first=ack.first,
             last=ack.last,
             at=ack.at,
+            lines=None if found.lines is None else _delivered_lines(ack),
         )
         of_group = self.receipts.setdefault(sys.intern(ack.group), {})
         known = of_group.get(file)
@@ -182,6 +187,10 @@ class Evidence:
                 topics = [sent.topic for sent in elsewhere if sent.file in files]
                 found.setdefault(group, set()).update(topics, [CHUNKS.name] if len(files) > len(topics) else ())
         return found
+
+
+def _delivered_lines(ack: UploadAck) -> bytes | None:
+    return next((covers.lines for covers in ack.covers if covers.outcome == "delivered"), None)
 
 
 def _file_of_item(item: str) -> bytes | None:

@@ -18,7 +18,7 @@ from headrace.kafka.clients import Cluster
 from headrace.kafka.reading import watermarks
 from headrace.objects.store import Head
 from headrace.proof.books import Account, Entry, accounts
-from headrace.proof.destinations import Check, Read, check, is_absent
+from headrace.proof.destinations import Check, Look, Read, check, is_absent
 from headrace.proof.evidence import Received, Sent
 from headrace.proof.groups import UnknownSink, positions
 from headrace.proof.log import Name, Reader
@@ -26,13 +26,14 @@ from headrace.proof.verify import newest_of_each_place, read_again
 from headrace.stage.contract import Partition, Version
 from headrace.topics import CHUNK_TOPICS, CHUNKS, Topic
 
-Why = Literal["gone", "differs", "missing", "failed", "dead_lettered", "held"]
+Why = Literal["gone", "differs", "expired", "missing", "failed", "dead_lettered", "held"]
 
 Window = Mapping[Partition, tuple[int, int]]
 """Offsets per partition of the topics that a service reads files from: the first, and the one after the last."""
 
-Look = Callable[[Received], Check]
 EXAMPLES = 20
+# That it is no longer there is no loss, and "expired" is what cannot be made again.
+_KEPT_AS: Mapping[str, str] = {"expired": "records_expired"}
 
 
 class Work(msgspec.Struct, frozen=True, gc=False):
@@ -118,8 +119,8 @@ class Planner:
 
     Parameters:
         topics: those of chunks that it reads.
-        look: what lies at the place that a receipt names; see `confirm`. None where nobody can look, as at a topic:
-            what is delivered is then taken to be there.
+        look: what lies at the place that a receipt names; see `confirm`. Where nobody can look, what is delivered is
+            taken to be there.
         name: only versions of this file; `window`: only versions with frames in it.
         failed: also what failed, died or is held.
     """
@@ -127,7 +128,7 @@ class Planner:
     cluster: Cluster
     group: str
     topics: Sequence[Topic]
-    look: Look | None
+    look: Look
     name: Name | None = None
     window: Window | None = None
     failed: bool = False
@@ -150,7 +151,7 @@ class Planner:
             heard = heard or self.group in evidence.groups()
             found = list(accounts(evidence, {self.group: committed}))
             meant = [account for account in found if self._meant(account)]
-            checks = {} if self.look is None else read_again(meant, newest_of_each_place(found), self.look)
+            checks = read_again(meant, newest_of_each_place(found), self.look)
             work = []
             for account in meant:
                 sent, entry = account.sent, account.entries.get(self.group)
@@ -184,13 +185,15 @@ class Planner:
         if entry.settled_by is not None:
             plan.kept["settled"] += 1
             return None
-        if entry.status == "delivered" and found is not None:
-            if found.finding not in ("gone", "differs"):
-                plan.kept[found.finding] += 1
-                if found.finding == "unreadable" and len(plan.examples) < EXAMPLES:
-                    plan.examples.append(f"{entry.received.where if entry.received else ''}: {found.reason}")
-                return None
-            why = found.finding
+        if found is not None and found.finding in ("gone", "differs"):
+            why = "gone" if found.finding == "gone" else "differs"
+        elif found is not None and found.finding == "expired" and self.failed:
+            why = "expired"
+        elif found is not None and entry.status == "delivered":
+            plan.kept[_KEPT_AS.get(found.finding, found.finding)] += 1
+            if found.finding in ("unreadable", "expired") and len(plan.examples) < EXAMPLES:
+                plan.examples.append(f"{entry.received.where if entry.received else ''}: {found.reason}")
+            return None
         elif entry.status == "missing":
             why = "missing"
         elif entry.status in ("failed", "dead_lettered", "held") and self.failed:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 
 from headrace.kafka.clients import Cluster
 from headrace.proof.books import Account, Positions, accounts, expectations
-from headrace.proof.destinations import Check, Read, check
+from headrace.proof.destinations import Check, Look
 from headrace.proof.evidence import Evidence, Received
 from headrace.proof.groups import UnknownSink, belongs_to, positions
 from headrace.proof.log import Name, Reader
@@ -48,14 +47,14 @@ class Verification:
     Parameters:
         name: only this file; `since`: only what happened from then on, milliseconds since the epoch.
         sink: only the groups of this sink.
-        readers: how to read destinations again, by URL scheme; None leaves them alone.
+        look: how to look at destinations again; None leaves them alone.
     """
 
     cluster: Cluster
     name: Name | None = None
     since: int | None = None
     sink: str | None = None
-    readers: Mapping[str, Read] | None = None
+    look: Look | None = None
 
     def run(self, outcome: Outcome) -> Iterator[tuple[Account, Checks]]:
         """Every version with its entry per group, and what was found at the destination per group.
@@ -90,10 +89,10 @@ class Verification:
     def _slice(self, evidence: Evidence, expected: Positions, outcome: Outcome) -> Iterator[tuple[Account, Checks]]:
         checks: Mapping[bytes, Checks] = {}
         found: Iterable[Account] = accounts(evidence, expected)
-        if self.readers is not None:
+        if self.look is not None:
             found = list(found)
             meant = [account for account in found if self._meant(account)]
-            checks = read_again(meant, newest_of_each_place(found), partial(check, readers=self.readers))
+            checks = read_again(meant, newest_of_each_place(found), self.look)
         for account in found:
             if not self._meant(account):
                 continue
@@ -113,7 +112,8 @@ class Verification:
         return account.file == name.file or (account.sent is not None and name.names(account.sent))
 
 
-Place = tuple[str, str | None]
+Place = tuple[str, str | None, bytes | None]
+"""A group, where it puts a file, and the file's id where there is room for every version, as on a topic."""
 
 
 def newest_of_each_place(found: Sequence[Account]) -> dict[Place, Version]:
@@ -121,36 +121,41 @@ def newest_of_each_place(found: Sequence[Account]) -> dict[Place, Version]:
     newest: dict[Place, Version] = {}
     for account, group, received in _delivered(found):
         version = Version(received.ctime_ns, received.first, account.file)
-        known = newest.get((group, received.where))
+        place = _place(account, group, received)
+        known = newest.get(place)
         if known is None or version.newer_than(known):
-            newest[group, received.where] = version
+            newest[place] = version
     return newest
 
 
-def read_again(
-    meant: Sequence[Account], newest: Mapping[Place, Version], look: Callable[[Received], Check]
-) -> dict[bytes, dict[str, Check]]:
+def read_again(meant: Sequence[Account], newest: Mapping[Place, Version], look: Look) -> dict[bytes, dict[str, Check]]:
     """What lies at the destinations of every delivered version, by file id and group.
 
     Parameters:
         newest: the version that must lie at each place; others were replaced by it.
-        look: what it says of a receipt's place; called from several threads.
+        look: what it says of a receipt's place, None if nobody can look there; called from several threads.
     """
     checks: dict[bytes, dict[str, Check]] = {}
-    reading: list[tuple[bytes, str, Future[Check]]] = []
+    reading: list[tuple[bytes, str, Future[Check | None]]] = []
     with ThreadPoolExecutor(READING_AT_ONCE, thread_name_prefix="verify") as pool:
         for account, group, received in _delivered(meant):
-            if newest[group, received.where].file == account.file:
-                reading.append((account.file, group, pool.submit(look, received)))
+            if newest[_place(account, group, received)].file == account.file:
+                reading.append((account.file, group, pool.submit(look, account.file, received)))
             else:
                 checks.setdefault(account.file, {})[group] = Check("replaced", "a newer version lies there")
         for file, group, future in reading:
-            checks.setdefault(file, {})[group] = future.result()
+            if (found := future.result()) is not None:
+                checks.setdefault(file, {})[group] = found
     return checks
 
 
 def _delivered(found: Sequence[Account]) -> Iterator[tuple[Account, str, Received]]:
     for account in found:
         for group, entry in account.entries.items():
-            if entry.status == "delivered" and entry.received is not None:
+            # Of a file that is delivered line by line some may be, though it is as bad as its worst.
+            if entry.received is not None and (entry.status == "delivered" or entry.received.lines is not None):
                 yield account, group, entry.received
+
+
+def _place(account: Account, group: str, received: Received) -> Place:
+    return group, received.where, None if received.lines is None else account.file
