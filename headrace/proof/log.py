@@ -11,6 +11,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field
 
 import confluent_kafka
+import msgspec
 
 from headrace.codec import avro
 from headrace.codec.avro import EventType
@@ -22,7 +23,7 @@ from headrace.kafka.raw import RawMessage
 from headrace.kafka.reading import read_now, watermarks
 from headrace.keys import decode_key, partition_of, path_id
 from headrace.proof.books import GOOD
-from headrace.proof.evidence import FILE_ID_BYTES, Evidence, Sent
+from headrace.proof.evidence import DEAD_MESSAGE, FILE_ID_BYTES, Evidence, Sent
 from headrace.topics import CHUNK_TOPICS, CHUNKS, FILES, UPLOAD_ACKS, Topic
 
 _ID_CHARACTERS = 2 * FILE_ID_BYTES
@@ -264,9 +265,17 @@ class _Slice:
                 continue
             if ack is None or not self._reader.wanted(ack.group) or (meant is not None and not meant(ack)):
                 continue
+            if ack.file is not None and ack.item.startswith(DEAD_MESSAGE):
+                ack = self._at_home(ack, key)
             self._evidence.take_receipt(ack)
             if remember and ack.file is not None:
                 self._paths[ack.file] = key[:_ID_CHARACTERS]
+
+    def _at_home(self, ack: UploadAck, key: bytes) -> UploadAck:
+        """A dead message in another partition than its key's belongs to no file: its books are of one partition."""
+        path = key[:_ID_CHARACTERS].decode("ascii", "replace")
+        home = partition_of(path, self._reader.cluster.partitions(UPLOAD_ACKS))
+        return ack if home == self._number else msgspec.structs.replace(ack, file=None)
 
     def _withdraw(self, raw: bytes) -> None:
         """An empty message takes the receipt before it back, as compaction will."""

@@ -41,7 +41,7 @@ def say(request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]) -> Ca
 @pytest.fixture
 def plant(broker: EmbeddedBroker, prefix: str, tmp_path: Path, say: Callable[[str], None]) -> Iterator[Plant]:
     """A plant without an object store."""
-    plant = Plant(new_cluster(broker.bootstrap, prefix), tmp_path, say)
+    plant = Plant(new_cluster(broker.bootstrap, prefix), tmp_path, say, job="night")
     yield plant
     plant.end()
 
@@ -51,6 +51,6 @@ def archive_plant(
     broker: EmbeddedBroker, s3: S3Server, bucket: str, prefix: str, tmp_path: Path, say: Callable[[str], None]
 ) -> Iterator[Plant]:
     """A plant with an object store."""
-    plant = Plant(new_cluster(broker.bootstrap, prefix), tmp_path, say, s3=s3, bucket=bucket)
+    plant = Plant(new_cluster(broker.bootstrap, prefix), tmp_path, say, s3=s3, bucket=bucket, job="night")
     yield plant
     plant.end()

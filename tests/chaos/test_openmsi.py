@@ -16,6 +16,7 @@ from tests.support.feeding import Feeder
 from tests.support.openmsi import TheirFile, send, their_topic
 from tests.support.processes import Service
 from tests.support.running import new_cluster
+from tests.support.verifying import books_wrong
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
@@ -65,6 +66,7 @@ def test_bridges_and_assemblers_that_are_killed_lose_nothing(
     say(f"{len(files)} files, {sum(service.kills for service in services)} kills")
     for service in services:
         service.stop()
+    assert books_wrong(cluster) == []
 
 
 def tree(place: Path) -> dict[str, bytes]:

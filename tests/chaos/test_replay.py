@@ -22,6 +22,7 @@ from tests.support.feeding import FedFile, Feeder
 from tests.support.oracle import files_below
 from tests.support.running import new_cluster, receipts_on_log, running
 from tests.support.s3_faults import faulty
+from tests.support.verifying import books_wrong
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
@@ -110,6 +111,7 @@ def test_a_replay_over_a_gigabyte_writes_only_what_is_lost(
         assert {
             path: (tmp_path / "copy" / os.fsdecode(path)).read_bytes() for path in files_below(tmp_path / "copy")
         } == content
+    assert books_wrong(cluster) == []
     say(
         f"seed {seed}: {len(files)} versions, {size / MEGABYTE:.0f} MB; intact tree {seconds_tree:.1f} s, 0 writes;"
         f" intact bucket {seconds_bucket:.1f} s, {methods} only; 40 lost files back in {seconds_lost:.1f} s;"

@@ -20,6 +20,7 @@ from tests.support.chaos import new_seed
 from tests.support.feeding import Feeder
 from tests.support.processes import Service
 from tests.support.running import new_cluster, receipts_on_log
+from tests.support.verifying import books_wrong
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.kafka]
@@ -151,6 +152,7 @@ def run(broker: EmbeddedBroker, prefix: str, folder: Path, say: Callable[[str], 
     for stream in (large, *others):
         assert rebuilt(tree / os.fsdecode(stream.path)) == stream.digest, f"seed {seed}: {stream.path!r} differs"
     assert not list((tree / ".headrace").iterdir())
+    assert books_wrong(cluster) == []
     assert highest < MOST_MEMORY, f"seed {seed}: {highest / 1e6:.0f} MB of memory"
     say(
         f"seed {seed}: {sum(copy.kills for copy in copies)} kills, {size / 1e9:.1f} GB beside {len(others)} files,"

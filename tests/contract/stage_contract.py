@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MethodType
@@ -21,6 +21,7 @@ from headrace.stage.offsets import parse_metadata
 from headrace.topics import Topic
 from tests.support.feeding import Feeder
 from tests.support.running import dead_letters, header, new_cluster, receipts_on_log, running
+from tests.support.verifying import books_wrong
 from tests.support.waiting import wait_until
 
 
@@ -61,6 +62,12 @@ class StageContract(ABC):
     @pytest.fixture
     def feeder(self, cluster: Cluster) -> Feeder:
         return Feeder(cluster)
+
+    @pytest.fixture(autouse=True)
+    def _books(self, cluster: Cluster) -> Iterator[None]:
+        """Whatever was done to the stage: the books of files are those that the raw topics give."""
+        yield
+        assert books_wrong(cluster) == []
 
     def feed(self, feeder: Feeder, count: int, start: int = 0) -> list[Fed]:
         items = [self.good(feeder, number) for number in range(start, start + count)]

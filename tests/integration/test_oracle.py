@@ -19,9 +19,10 @@ from headrace.kafka.clients import Cluster
 from headrace.keys import encode_key
 from headrace.sandbox.s3 import S3Server
 from headrace.topics import UPLOAD_ACKS
-from tests.support import oracle
+from tests.support import books, oracle
 from tests.support.feeding import FedFile, Feeder
 from tests.support.running import new_cluster
+from tests.support.verifying import summary_of
 
 pytestmark = pytest.mark.kafka
 
@@ -245,3 +246,39 @@ class TestBucket:
         client.create_multipart_upload(Bucket=bucket, Key="key/stale")
         (wrong,) = oracle.check_bucket(filled.truth(), client, bucket)
         assert wrong == "upload left over: 'key/stale'"
+
+
+def books_wrong(world: World, summary: dict[str, Any]) -> list[str]:
+    return books.wrong_in_verify(books.told(world.cluster.bootstrap, world.prefix), summary)
+
+
+def test_books_in_order_are_found_in_order_whatever_was_said_twice_or_by_a_sender_that_died(world: World) -> None:
+    for file in world.files[:3]:
+        world.feeder.announce(file)
+    world.receipt(world.files[0])
+    unread, failed = FedFile(b"unread", b"x"), FedFile(b"failed", b"y")
+    for file in (unread, failed, dataclasses.replace(failed, attempt=1)):
+        world.feeder.send(file, file.whole())
+        world.feeder.announce(file)
+    world.receipt(failed, "failed")
+    world.receipt(dataclasses.replace(failed, attempt=1))
+    summary = summary_of(world.cluster)
+    (said,) = summary["groups"].values()
+    assert (said["sent"], said["delivered"], said["failed"], said["settled"], said["open"]) == (7, 5, 1, 1, 1)
+    assert books_wrong(world, summary) == []
+
+
+@pytest.mark.parametrize("outcome", ["delivered", "failed", "dead_lettered"])
+def test_books_that_have_one_too_many_or_too_few_are_found(world: World, outcome: Outcome) -> None:
+    summary = summary_of(world.cluster)
+    # What the books were drawn up without.
+    one_more = FedFile(b"one more", b"x")
+    world.receipt(one_more, outcome)
+    (wrong,) = books_wrong(world, summary)
+    assert "verify says" in wrong
+
+
+def test_a_group_without_a_book_is_found(world: World) -> None:
+    summary = summary_of(world.cluster)
+    (wrong,) = books_wrong(world, {**summary, "groups": {}})
+    assert wrong == f"verify knows nothing of {world.prefix}{GROUP}"

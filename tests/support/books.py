@@ -1,12 +1,13 @@
 """The oracle of books: how many versions of files stand where in each group, recomputed from raw events and receipts.
 
-It knows nothing of Headrace's own arithmetic; `headrace verify` and the ledger are held against it. Decisions on dead
-letters are not its subject.
+Of Headrace's own arithmetic it knows where a key belongs, and no more; `headrace verify` and the ledger are held
+against it. Decisions on dead letters are not its subject.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,11 +16,13 @@ from typing import Any
 
 import fastavro
 
-from tests.support.oracle import SINGLE_OBJECT_HEADER, avro_records, messages, schema_named
+from headrace.keys import partition_of
+from tests.support.oracle import SINGLE_OBJECT_HEADER, avro_records, messages, partition_count, schema_named
 
 OUTCOMES = ("delivered", "unchanged", "dead_lettered", "held", "failed")
 BAD = ("failed", "dead_lettered", "held")
 WORST_FIRST = (*BAD, "delivered", "unchanged")
+FILE_ID = re.compile(r"[0-9a-f]{32}")
 RANK = {"delivered": 2, "unchanged": 1}
 
 Said = tuple[int, int, int, str, bytes | None]
@@ -103,6 +106,7 @@ def told(bootstrap: str, prefix: str) -> Told:
     receipts: defaultdict[str, dict[str, Said]] = defaultdict(dict)
     dead: defaultdict[str, set[str]] = defaultdict(set)
     jobs: dict[str, str] = {}
+    count = partition_count(bootstrap, f"{prefix}upload-acks")
     for message in messages(bootstrap, f"{prefix}upload-acks"):
         value = message.value() or b""
         if not value:
@@ -114,8 +118,10 @@ def told(bootstrap: str, prefix: str) -> Told:
         if file is not None and ack["job"] is not None:
             jobs[file.hex()] = ack["job"]
         if item.startswith("dead:") and file is not None:
-            dead[ack["group"]].add(file.hex())
-        elif file is not None and item == file.hex():
+            # In another partition than its key's it is nobody's.
+            if partition_of((message.key() or b"").decode().split("/")[0], count) == message.partition():
+                dead[ack["group"]].add(file.hex())
+        elif FILE_ID.fullmatch(item):
             outcome = min((covers["outcome"] for covers in ack["covers"]), key=WORST_FIRST.index)
             said = (RANK.get(outcome, 0), ack["last"], ack["at"], outcome, ack["hash"])
             known = receipts[ack["group"]].get(item)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from headrace.errors import TransientError
+from headrace.jobs.assessment import Exit
 from headrace.kafka.admin import describe
 from headrace.kafka.clients import Cluster
 from headrace.keys import partition_of
@@ -22,7 +23,8 @@ from headrace.proof.report import verdict
 from headrace.proof.verify import Outcome, Verification
 from headrace.sandbox.s3 import S3Server
 from headrace.topics import CHUNKS
-from tests.support import oracle
+from tests.support import books, oracle
+from tests.support.ledgers import stopped_job
 from tests.support.processes import HEADRACE, Service
 from tests.support.waiting import wait_until
 
@@ -44,6 +46,7 @@ class Plant:
     Parameters:
         say: prints a line where a person sees it.
         s3, bucket: the object store, if the run has one.
+        job: the id of the standing job that the source's files are sent under, if its books are to be judged, too.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Plant:
         *,
         s3: S3Server | None = None,
         bucket: str = "",
+        job: str | None = None,
     ) -> None:
         self.seed = new_seed()
         self.random = Random(self.seed)
@@ -69,6 +73,7 @@ class Plant:
         self.endpoint = s3.endpoint if s3 is not None else ""
         self._s3 = s3
         self._bucket = bucket
+        self._job = job
         self._say = say
         self._groups: set[str] = set()
 
@@ -81,6 +86,7 @@ class Plant:
             "HEADRACE_KAFKA__BOOTSTRAP": self.cluster.bootstrap,
             "HEADRACE_KAFKA__PREFIX": self.cluster.settings.prefix,
             "HEADRACE_STATE": str(self.folder / "state"),
+            "HEADRACE_SERVICES__EXTERNAL": "true",
             "HEADRACE_ASSEMBLER__SESSION_TIMEOUT": "6s",
             "HEADRACE_ARCHIVER__SESSION_TIMEOUT": "6s",
             "HEADRACE_DIRECTORY_SOURCE__SETTLE": "200ms",
@@ -92,7 +98,9 @@ class Plant:
 
     def watch(self, name: str = "watch") -> Service:
         """The source of the watched folder."""
-        return self._service(name, "watch", self.source, "--source", SOURCE)
+        job = () if self._job is None else ("--job", self._job)
+        detached = 0 if self._job is None else int(Exit.DETACHED)
+        return self._service(name, "watch", self.source, "--source", SOURCE, *job, ends_with=detached)
 
     def assembler(self, name: str = "assembler", sink: str = "main") -> Service:
         """A copy of the assembler of one tree."""
@@ -106,8 +114,8 @@ class Plant:
         place = ("--bucket", self._bucket, "--endpoint", endpoint or self.endpoint)
         return self._service(name, "archive", *place, "--sink", "lake")
 
-    def _service(self, name: str, *arguments: str | Path) -> Service:
-        service = Service(name, self.folder, [*arguments, "--metrics-port", "0"], self.environment)
+    def _service(self, name: str, *arguments: str | Path, ends_with: int = 0) -> Service:
+        service = Service(name, self.folder, [*arguments, "--metrics-port", "0"], self.environment, ends_with)
         self.services[name] = service
         return service
 
@@ -245,6 +253,7 @@ class Plant:
         code, summary = self.verify("--json")
         if code not in exit_codes:
             wrong.append(f"verify ends with {code}: {summary.get('verdict')}")
+        wrong += self.books_wrong(summary)
         assert not wrong, "\n".join(wrong)
         self._say(
             f"seed {self.seed}: {self.kills} kills, {sum(s.revivals for s in self.services.values())} revivals, "
@@ -263,6 +272,14 @@ class Plant:
             wrong += oracle.check_bucket(truth, self._s3.client(), self._bucket, refused=self.refused)
         prefix = self.cluster.settings.prefix
         return wrong + oracle.check_receipts(truth, self.cluster.bootstrap, prefix, self._groups, refused=self.refused)
+
+    def books_wrong(self, summary: Mapping[str, Any]) -> list[str]:
+        """Where the books of verify, and a ledger's of the job, are not those that the raw topics give."""
+        told = books.told(self.cluster.bootstrap, self.cluster.settings.prefix)
+        wrong = books.wrong_in_verify(told, summary)
+        if self._job is not None:
+            wrong += books.wrong_in_job(told, stopped_job(self.cluster, self._job, self._groups), self._groups)
+        return wrong
 
     def verify(self, *arguments: str) -> tuple[int, dict[str, Any]]:
         """Exit code and summary of `headrace verify --json`, as a user runs it."""

@@ -23,6 +23,7 @@ from typing import Any
 import fastavro
 import msgpack
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 SINGLE_OBJECT_HEADER = 10
@@ -49,6 +50,11 @@ def messages(bootstrap: str, topic: str) -> Iterator[Message]:
                 left.discard(message.partition() or 0)
     finally:
         consumer.close()
+
+
+def partition_count(bootstrap: str, topic: str) -> int:
+    """How many partitions a topic has."""
+    return len(AdminClient({"bootstrap.servers": bootstrap}).list_topics(topic, timeout=10).topics[topic].partitions)
 
 
 def schema_named(name: str) -> Any:

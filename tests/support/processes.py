@@ -29,12 +29,19 @@ class Service:
         folder: where it runs and leaves its log.
         arguments: of `headrace`.
         environment: its settings, on top of this process's.
+        ends_with: its exit code when it was stopped in an orderly way.
     """
 
     def __init__(
-        self, name: str, folder: Path, arguments: Sequence[str | Path], environment: Mapping[str, str]
+        self,
+        name: str,
+        folder: Path,
+        arguments: Sequence[str | Path],
+        environment: Mapping[str, str],
+        ends_with: int = 0,
     ) -> None:
         self.name = name
+        self.ends_with = ends_with
         self.log = folder / f"{name}.log"
         self.marker = folder / f"{name}.marker"
         self.kills = 0
@@ -100,7 +107,7 @@ class Service:
         self._process.send_signal(signal.SIGCONT)
 
     def stop(self, within: float = 30.0) -> None:
-        """SIGTERM, and it drains; fails if it does not end with 0."""
+        """SIGTERM, and it drains; fails if it does not end as it should."""
         if self._process is None:
             return
         self.check()
@@ -113,7 +120,9 @@ class Service:
         self._process = None
         # One that has only just been started has not yet begun to listen for signals.
         silent = self.tail().rpartition("\n")[2].startswith("--- start")
-        assert code == 0 or (silent and code == -signal.SIGTERM), f"{self.name} ended with {code}:\n{self.tail()}"
+        assert code == self.ends_with or (silent and code == -signal.SIGTERM), (
+            f"{self.name} ended with {code}:\n{self.tail()}"
+        )
 
     def revive(self) -> str | None:
         """Start it again if it ended by itself, as a supervisor would; its last words then.
