@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -16,16 +16,16 @@ from headrace.cli.progress import advancing
 from headrace.cli.runtime import begin, stopping
 from headrace.cli.verify import since_milliseconds
 from headrace.deadletters.contents import describe, describe_key
-from headrace.deadletters.decisions import Decision, read_decisions, record
-from headrace.deadletters.letters import DeadLetter, Id, read_letters
+from headrace.deadletters.decisions import Decision, record
+from headrace.deadletters.letters import DeadLetter
+from headrace.deadletters.listing import NothingChosen, standing
 from headrace.deadletters.progress import Progress
 from headrace.deadletters.redrive import Redrive, Redriven
-from headrace.deadletters.selection import MOST_ATTEMPTS, Histogram, Selection, State, parse_id, state_of
+from headrace.deadletters.selection import MOST_ATTEMPTS, Histogram, Selection, State, parse_id
 from headrace.deadletters.survey import FATES, WHY, Survey, Surveyor
 from headrace.errors import ConfigError
 from headrace.families import catalogue
 from headrace.kafka.clients import Cluster
-from headrace.kafka.raw import RawMessage
 from headrace.proof.report import printable, size_text
 
 app = typer.Typer(no_args_is_help=True, help="List, show, re-drive and discard dead letters.", rich_markup_mode=None)
@@ -49,12 +49,6 @@ Json = Annotated[bool, typer.Option("--json", help="JSON lines: an object per de
 Attempts = Annotated[
     int, typer.Option("--max-attempts", min=1, help="A message that has died this often is quarantined.")
 ]
-
-
-class NothingChosen(ConfigError):
-    """No dead letters are named. Name some by id or by a filter, such as --reason CODE or --service NAME."""
-
-    code = "nothing-chosen"
 
 
 class NotConfirmed(ConfigError):
@@ -86,7 +80,7 @@ def list_(
     selection = _selection(cluster, ids, reason, service, topic, job, item, since, until)
     histogram = Histogram()
     newest: list[tuple[DeadLetter, State]] = []
-    for letter, _, state, decision in _standing(cluster, selection, every=every):
+    for letter, _, state, decision in standing(cluster, selection, every=every):
         histogram.take(letter, state)
         if json:
             typer.echo(orjson.dumps(_letter_object(letter, state, decision)))
@@ -129,7 +123,7 @@ def show(
     everything = catalogue(datasets=session.settings.datasets.folder)
     topics = {cluster.topic_name(each): each for each in everything}
     shown = 0
-    for letter, raw, state, decision in _standing(cluster, selection, every=bool(ids)):
+    for letter, raw, state, decision in standing(cluster, selection, every=bool(ids)):
         value = _letter_object(letter, state, decision) | {
             "message": letter.message,
             "key": describe_key(letter.key, unmask=unmask),
@@ -213,7 +207,7 @@ def discard(
     selection = _selection(cluster, ids, reason, service, topic, job, item, since, until)
     histogram = Histogram()
     letters = []
-    for letter, _, state, _decision in _standing(cluster, selection, every=False):
+    for letter, _, state, _decision in standing(cluster, selection, every=False):
         histogram.take(letter, state)
         letters.append(letter)
     if not json:
@@ -251,20 +245,6 @@ def _selection(
         until=None if until is None else since_milliseconds(until, now),
         ids=frozenset(parse_id(text) for text in ids or ()),
     )
-
-
-def _standing(
-    cluster: Cluster, selection: Selection, *, every: bool
-) -> Iterator[tuple[DeadLetter, RawMessage, State, Decision | None]]:
-    """The letters that are meant, with how they stand; unless `every`, only those that nobody has decided on."""
-    starts = None
-    if not every:
-        with Progress(cluster) as progress:
-            starts = progress.read().lows
-    decisions: dict[Id, Decision] = {decision.letter: decision for decision in read_decisions(cluster)}
-    for letter, raw in read_letters(cluster, starts):
-        if (every or letter.id not in decisions) and selection.takes(letter):
-            yield letter, raw, state_of(letter, decisions), decisions.get(letter.id)
 
 
 def _newest(letters: list[tuple[DeadLetter, State]], limit: int) -> list[tuple[DeadLetter, State]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -29,6 +29,8 @@ WHY: dict[Fate, str] = {
     "no-way-back": "does not say where it came from, or there is no such topic here; it can only be discarded",
 }
 FATES: Sequence[Fate] = get_args(Fate)
+FORCED: Sequence[Fate] = ("quarantined", "undecodable")
+"""What goes all the same when it is forced."""
 FILES_NAMED = 20
 
 
@@ -37,7 +39,8 @@ class Survey:
     """The dead letters that nobody has decided on yet.
 
     `chosen` are those to re-drive, `size` their bytes; `undecided` all of them, by partition, in log order; `sources`
-    where they came from (topic on the wire, partition); `files` ids of files in pieces, a few.
+    where they came from (topic on the wire, partition); `files` ids of files in pieces, a few; `forced` how many of the
+    chosen would stay if they were not forced, by what their fate would be.
     """
 
     standing: Standing
@@ -50,6 +53,7 @@ class Survey:
     wholes: set[tuple[str, str]] = field(default_factory=set)
     files: dict[str, None] = field(default_factory=dict)
     histogram: Histogram = field(default_factory=Histogram)
+    forced: Counter[Fate] = field(default_factory=Counter)
 
     def count(self, fate: Fate) -> int:
         """How many of those that are meant have this fate."""
@@ -91,10 +95,14 @@ class Surveyor:
                 continue
             result.undecided.setdefault(letter.partition, deque()).append(letter.offset)
             fate = self._fate(letter, raw, result)
+            forced = self._force and fate in FORCED
             if fate != "no-way-back":
                 result.sources.add((letter.topic, letter.source_partition))
             if not self._selection.takes(letter):
                 continue
+            if forced:
+                result.forced[fate] += 1
+                fate = "redrive"
             result.histogram.take(letter, fate)
             if fate == "redrive":
                 result.chosen.add(letter.id)
@@ -117,13 +125,9 @@ class Surveyor:
                 key = decode_key(letter.key)
                 value = decode_value(topic, raw.value() or b"")
             except PoisonError:
-                if not self._force:
-                    return "undecodable"
-            else:
-                if topic.framing == "frames":
-                    if not isinstance(value, Whole):
-                        return "piece"
-                    survey.wholes.add((key[0], letter.group))
-        if state_of(letter, {}, self._most_attempts) == "quarantined" and not self._force:
-            return "quarantined"
-        return "redrive"
+                return "undecodable"
+            if topic.framing == "frames":
+                if not isinstance(value, Whole):
+                    return "piece"
+                survey.wholes.add((key[0], letter.group))
+        return "quarantined" if state_of(letter, {}, self._most_attempts) == "quarantined" else "redrive"

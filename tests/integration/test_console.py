@@ -14,6 +14,7 @@ import pytest
 
 from headrace.broker import EmbeddedBroker, free_port
 from headrace.codec import avro
+from headrace.deadletters.decisions import read_decisions
 from headrace.events import Books, Command, Covers, Job, UploadAck
 from headrace.jobs.log import JobWriter
 from headrace.kafka.clients import Cluster
@@ -140,8 +141,8 @@ def test_logging_out_ends_the_session(client, running):
 @pytest.mark.parametrize(
     "path",
     [
-        "/dead-letters/dry-run", "/dead-letters/redrive", "/files/check", "/logout", "/settings/art",
-        "/tasks/students", "/tasks/students/check", f"/jobs/{JOB}/stop", f"/jobs/{JOB}/act", "/runs/none/stop",
+        "/dead-letters/dry-run", "/dead-letters/redrive", "/dead-letters/discard", "/files/check", "/logout",
+        "/settings/art", "/tasks/students", "/tasks/students/check", f"/jobs/{JOB}/stop", f"/jobs/{JOB}/act", "/runs/none/stop",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(
@@ -468,11 +469,64 @@ def test_dead_letters_are_redriven_from_the_page_by_keyboard_after_a_look_at_wha
 
 
 @in_a_browser
+def test_what_died_too_often_goes_when_it_is_forced_and_what_is_discarded_is_closed_with_its_reason(
+    page, running, cluster
+):
+    """After the redrive above, one is left: it died seven times."""
+    before = sent_back(cluster)
+    put_aside(cluster, [FedFile(b"vain-%d" % number, b"x") for number in range(3)], cluster.group_name("vain", "x"))
+
+    def choose(service: str, number: int) -> None:
+        def shown() -> bool:
+            page.goto(f"{running.base}/dead-letters?service={service}")
+            return bool(page.get_by_text(f"{number} open").count())
+
+        wait_until(shown, within=15)
+
+    choose("archiver", 1)
+    page.get_by_role("button", name="Re-drive these").press("Enter")
+    page.get_by_text("1 quarantined").wait_for()
+    assert page.get_by_role("checkbox").count() == 0
+    page.get_by_role("button", name="With the 1 that would stay").press("Enter")
+    page.get_by_text("1 of them have died too often").wait_for()
+    page.get_by_role("checkbox").press("Space")
+    page.get_by_role("button", name="Re-drive 1").press("Enter")
+    page.get_by_text("1 re-driven").wait_for()
+    assert sent_back(cluster).total() == before.total() + 1
+
+    page.goto(f"{running.base}/dead-letters")
+    assert page.get_by_role("button", name="Discard these").count() == 0, "not without having chosen"
+    choose("vain", 3)
+    page.get_by_role("button", name="Discard these").press("Enter")
+    assert page.get_by_role("row").filter(has_text="vain").locator("td").first.inner_text() == "3"
+    button = page.get_by_role("button", name="Discard 3")
+    button.press("Enter")
+    assert page.url.endswith("/discard"), "nothing goes without the tick"
+    page.get_by_label("Why").fill("sent <b>twice</b>")
+    page.get_by_role("checkbox").press("Space")
+    button.press("Enter")
+    page.get_by_text("3 discarded").wait_for()
+    discarded = [each for each in read_decisions(cluster) if each.verdict == "discarded"]
+    assert [(each.group, each.because) for each in discarded] == [
+        (f"{cluster.settings.prefix}vain.x", "sent <b>twice</b>")
+    ] * 3
+    assert sent_back(cluster).total() == before.total() + 1
+
+
+def test_discarding_needs_filters_as_on_the_command_line(client, session, cluster):
+    cookie, proof = session
+    status, _, body = client.request(
+        "POST", "/dead-letters/discard", {"proof": proof, "confirmed": "yes"}, Cookie=cookie
+    )
+    assert (status, "No dead letters are named" in body) == (400, True)
+
+
+@in_a_browser
 def test_a_console_started_later_does_not_show_what_was_decided(cluster, page, tmp_path):
     with console(cluster, tmp_path) as second:
         cookie, _ = log_in(Client(second.base), second.token)
         wait_until(
-            lambda: "<strong>1</strong> open" in Client(second.base).request("GET", "/dead-letters", Cookie=cookie)[2]
+            lambda: "No dead letter is open" in Client(second.base).request("GET", "/dead-letters", Cookie=cookie)[2]
         )
         assert second.close() == 0
 

@@ -60,6 +60,7 @@ class ConsoleService:
         announce: gets the address to open, with the token in it unless that was set.
         settings_now: the settings of this machine, to be looked at and changed.
         state: folder for what must last on this machine.
+        topics: the catalogue, with the user's own datasets.
         program: the words that run a command with the same settings on the same Kafka.
     """
 
@@ -75,6 +76,7 @@ class ConsoleService:
         settings_now: SettingsNow,
         state: Path,
         program: Sequence[str],
+        topics: Sequence[Topic],
     ) -> None:
         self._settings = settings
         self._cluster = cluster
@@ -83,7 +85,7 @@ class ConsoleService:
         self._settings_now = settings_now
         self._state = state
         self._program = program
-        self._topics = catalogue()
+        self._topics = topics
         self._failure: BaseException | None = None
 
     def run(self, stop: threading.Event) -> None:
@@ -192,8 +194,9 @@ def service(settings: ConsoleSettings, host: Host) -> ConsoleService:
     bootstrap = host.settings.kafka.bootstrap
     options = Options(found.file, bootstrap).arguments
     now = SettingsNow.of(host.settings, found)
+    topics = catalogue(datasets=host.settings.datasets.folder)
     return ConsoleService(
-        settings, host.cluster, host.health, say, now, host.settings.state, program(options)
+        settings, host.cluster, host.health, say, now, host.settings.state, program(options), topics
     )  # fmt: skip
 
 

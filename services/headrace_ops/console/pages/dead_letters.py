@@ -14,9 +14,11 @@ from starlette.routing import Route
 
 from headrace.cli.verify import since_milliseconds
 from headrace.deadletters.contents import describe, describe_key
+from headrace.deadletters.decisions import LONGEST_REASON
 from headrace.deadletters.letters import DeadLetter, letter_of
+from headrace.deadletters.listing import NothingChosen
 from headrace.deadletters.selection import Histogram, Selection, parse_id, state_of
-from headrace.deadletters.survey import FATES, WHY, Survey
+from headrace.deadletters.survey import FATES, FORCED, WHY, Survey
 from headrace.kafka.reading import read_now
 from headrace.topics import DEAD_LETTERS
 from headrace_ops.console.guard import Form
@@ -69,14 +71,32 @@ def routes(console: Console) -> list[Route]:
         filters = given(request.state.form)
         # What is put aside after the dry run is not part of what is confirmed.
         filters.setdefault("until", [datetime.now(UTC).isoformat(timespec="milliseconds")])
-        survey = console.redriving.survey(selection(filters, prefix))
-        return console.render(request, "redrive.html", filters=filters, **told(survey))
+        force = first(request.state.form, "force") == "yes"
+        survey = console.redriving.survey(selection(filters, prefix), force=force)
+        return console.render(request, "redrive.html", filters=filters, force=force, **told(survey))
 
     def redrive(request: Request) -> Response:
         if first(request.state.form, "confirmed") != "yes":
             return console.missing(request, "Look first at what would be re-driven.")
-        console.redriving.start(selection(given(request.state.form), prefix))
+        force = first(request.state.form, "force") == "yes"
+        console.redriving.redrive(selection(given(request.state.form), prefix), force=force)
         return RedirectResponse("/dead-letters/redrive", 303)
+
+    def discard(request: Request) -> Response:
+        """First what would be discarded; when that is confirmed, do it."""
+        form = request.state.form
+        filters = given(form)
+        if not filters:
+            raise NothingChosen
+        if first(form, "confirmed") == "yes":
+            console.redriving.discard(selection(filters, prefix), first(form, "because").strip() or None)
+            return RedirectResponse("/dead-letters/redrive", 303)
+        filters.setdefault("until", [datetime.now(UTC).isoformat(timespec="milliseconds")])
+        histogram = console.redriving.histogram(selection(filters, prefix))
+        return console.render(
+            request, "discard.html", filters=filters, histogram=rows(histogram),
+            chosen=histogram.counts.total(), longest=LONGEST_REASON,
+        )  # fmt: skip
 
     def progress(request: Request) -> Response:
         part = request.url.path.endswith("/live")
@@ -90,6 +110,7 @@ def routes(console: Console) -> list[Route]:
         Route("/dead-letters/{partition:int}/{offset:int}", one),
         Route("/dead-letters/dry-run", dry_run, methods=["POST"]),
         Route("/dead-letters/redrive", redrive, methods=["POST"]),
+        Route("/dead-letters/discard", discard, methods=["POST"]),
         Route("/dead-letters/redrive", progress),
         Route("/dead-letters/redrive/live", progress),
     ]
@@ -139,5 +160,6 @@ def told(survey: Survey) -> dict[str, Any]:
     stay = [(fate, survey.count(fate), WHY[fate]) for fate in FATES if fate != "redrive" and survey.count(fate)]
     return {
         "chosen": len(survey.chosen), "size": survey.size, "histogram": rows(survey.histogram), "stay": stay,
-        "in_pieces": list(survey.files),
+        "in_pieces": list(survey.files), "forced": [(count, fate) for fate, count in survey.forced.items()],
+        "may_force": sum(survey.count(fate) for fate in FORCED),
     }  # fmt: skip
