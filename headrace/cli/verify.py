@@ -16,9 +16,7 @@ from headrace.config.units import parse_duration
 from headrace.errors import ConfigError
 from headrace.proof.destinations import check, looking, read_file
 from headrace.proof.log import Name
-from headrace.proof.records import RecordPlaces
 from headrace.proof.report import JsonReport, Report, TextReport
-from headrace.proof.stores import StoreReader
 from headrace.proof.verify import Outcome, Verification
 
 
@@ -79,6 +77,10 @@ def verify(
     cluster = session.cluster()
     look = None
     if deep:
+        # They take their time to import, and most need none of them.
+        from headrace.proof.records import RecordPlaces
+        from headrace.proof.stores import StoreReader
+
         readers = {"file": read_file, "s3": StoreReader(session.sources, endpoint).read}
         look = looking(partial(check, readers=readers), RecordPlaces(cluster).check)
     outcome = Outcome()

@@ -6,6 +6,7 @@ made here, and where it fails, the first server of the list is looked at with a 
 
 from __future__ import annotations
 
+import concurrent.futures
 import socket
 import ssl
 import struct
@@ -80,7 +81,8 @@ def reach(properties: Mapping[str, Any], seconds: float = REACH_SECONDS) -> None
     deadline = time.monotonic() + seconds
     looked = False
     while not answer.done() and time.monotonic() < deadline:
-        admin.poll(_POLL)
+        admin.poll(0)
+        concurrent.futures.wait([answer], _POLL)
         for error in errors:
             if error.code() == confluent_kafka.KafkaError._AUTHENTICATION:  # noqa: SLF001 - its only name
                 raise KafkaLoginRefused(bootstrap=bootstrap, problem=_words(error))

