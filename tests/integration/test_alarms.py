@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import random
 import threading
 import time
@@ -18,6 +19,9 @@ from headrace.broker import EmbeddedBroker, free_port
 from headrace.codec import avro
 from headrace.config import KafkaSettings, Settings, TopicSettings
 from headrace.events import Covers, UploadAck
+from headrace.jobs.assessment import Wanted
+from headrace.jobs.commands import command_for
+from headrace.jobs.log import JobWriter
 from headrace.kafka.admin import create_missing
 from headrace.kafka.clients import Cluster
 from headrace.keys import encode_key
@@ -25,8 +29,9 @@ from headrace.observe.health import Health
 from headrace.observe.metrics import Metrics
 from headrace.topics import CHUNKS, SPINE, UPLOAD_ACKS
 from headrace_ops.alarms.service import METRICS, AlarmsService
-from headrace_ops.alarms.settings import AlarmsSettings, SourceRule
+from headrace_ops.alarms.settings import AlarmsSettings, JobRule, SourceRule
 from tests.support.feeding import FedFile, Feeder
+from tests.support.ledgers import ledger
 from tests.support.receiving import receiving
 from tests.support.running import new_cluster
 from tests.support.waiting import wait_until
@@ -37,7 +42,7 @@ pytestmark = pytest.mark.kafka
 class Running:
     def __init__(self, cluster: Cluster, tmp_path: Path, topics: dict[str, TopicSettings] | None = None, **own: Any):
         self.metrics = Metrics(METRICS)
-        settings = AlarmsSettings(check_every=timedelta(milliseconds=100), disk_free=0, **own)
+        settings = AlarmsSettings(**{"check_every": timedelta(milliseconds=100), "disk_free": 0, **own})
         shared = Settings(state=tmp_path, topics=topics or {})
         self.stopping = threading.Event()
         self.service = AlarmsService(settings, shared, cluster, Health(), self.metrics)
@@ -112,6 +117,22 @@ def test_a_file_that_failed_for_good_and_dead_letters_are_told_of_until_they_are
         settle(feeder, cluster, bad, "delivered")
         wait_until(lambda: alarms.gauge("file-failed", group) == 0)
         wait_until(lambda: alarms.gauge("dead-letters", group) == 0)
+
+
+def test_a_job_that_is_overdue_and_a_disk_that_is_low_are_told_of_until_the_ledger_says_balanced(
+    broker, prefix, tmp_path
+):
+    cluster = new_cluster(broker.bootstrap, prefix)
+    settings = {"jobs": {"nightly-*": JobRule(due=datetime.time(0, 0))}, "timezone": "UTC", "disk_free": 2**62}
+    with receiving() as receiver, Running(cluster, tmp_path, webhook=SecretStr(receiver.url), **settings) as alarms:
+        wait_until(lambda: alarms.gauge("job-overdue", "nightly-*") == 1)
+        wait_until(lambda: alarms.gauge("disk-low", str(tmp_path)) == 1)
+        JobWriter(cluster).write(command_for("nightly-1", "upload", Wanted(files=0)))
+        with ledger(cluster):
+            wait_until(lambda: alarms.gauge("job-overdue", "nightly-*") == 0)
+        wait_until(lambda: len(receiver.bodies) == 3)
+    told = [(body["event"], body["alarm"]) for body in receiver.bodies]
+    assert sorted(told) == [("cleared", "job-overdue"), ("raised", "disk-low"), ("raised", "job-overdue")]
 
 
 def test_a_group_that_still_needs_what_will_soon_expire_is_told_of(broker, prefix, tmp_path):
