@@ -142,7 +142,8 @@ def test_logging_out_ends_the_session(client, running):
     "path",
     [
         "/dead-letters/dry-run", "/dead-letters/redrive", "/dead-letters/discard", "/files/check", "/logout",
-        "/settings/art", "/tasks/students", "/tasks/students/check", f"/jobs/{JOB}/stop", f"/jobs/{JOB}/act", "/runs/none/stop",
+        "/runs/none/stop", "/settings/art", "/tasks/students", "/tasks/students/check", f"/jobs/{JOB}/stop",
+        f"/jobs/{JOB}/act",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(

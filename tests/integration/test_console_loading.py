@@ -113,6 +113,7 @@ def test_settings_are_mended_connections_tested_and_a_night_is_rehearsed_loaded_
         page.get_by_text("exit code 3").wait_for(timeout=60_000)
         page.get_by_text("balanced").first.wait_for()
         look()
+        assert "200 of 200 rows" in page.get_by_role("table", name="Stages").inner_text()
         assert "service started" in page.get_by_label("Log", exact=True).inner_text()
         assert "schools file done" in page.get_by_label("Log of its services").inner_text()
         there = {student["ssid"] for student in art.table("students")}

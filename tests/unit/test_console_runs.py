@@ -12,6 +12,7 @@ import orjson
 import pytest
 import structlog
 
+from headrace.jobs.progress import StageProgress
 from headrace_ops.console.output import LINES, Growing, Output, log_line, tail
 from headrace_ops.console.runs import MOST_REMEMBERED, MOST_RUNNING, Runs, TooManyRuns
 from tests.support.waiting import wait_until
@@ -87,15 +88,17 @@ def test_its_files_are_for_its_owner_only_and_go_with_the_console_or_with_the_ne
 
 def test_what_a_command_says_is_sorted_and_bounded() -> None:
     output = Output()
+    progress = StageProgress("students", "h.students.art", {"rows": 7, "rows_total": 9, "backlog": 3}, "art_students")
+    said = orjson.dumps({"event": "progress", **progress.as_json()})
     for line in (
-        b'{"event":"note","text":"job x"}', b'{"event":"job","state":"running","books":[]}',
-        b'{"event":"progress","stage":"students","rows":7,"nested":{"a":1}}', b"plain", b'{"no":"event"}', b"\xff",
+        b'{"event":"note","text":"job x"}', b'{"event":"job","state":"running","books":[]}', said, said,
+        b"plain", b'{"no":"event"}', b"\xff",
     ):  # fmt: skip
         output.take(line)
     output.take_log(b"headrace: The host is wrong.")
     assert list(output.log) == ["job x", "headrace: The host is wrong."]
     assert list(output.said) == ["plain", '{"no":"event"}', r"\xff"]
-    assert output.stages == {"students": {"rows": 7}}
+    assert output.stages == [progress]
     assert output.problem == "The host is wrong."
     for number in range(2 * LINES):
         output.take(b"%d" % number)

@@ -8,6 +8,8 @@ from typing import Any, BinaryIO
 
 import orjson
 
+from headrace.jobs.progress import FIGURES, StageProgress
+
 LINES = 400
 LONGEST_LINE = 4000
 ONE_LOOK = 4 * 1024 * 1024
@@ -15,20 +17,20 @@ ONE_LOOK = 4 * 1024 * 1024
 TAIL = 64 * 1024
 OWN_WORDS = "headrace: "
 """Begins the line in which the command line says why it gave up."""
-EVENT_FIELDS = frozenset({"event", "stage"})
+MOST_STAGES = 50
 
 
 class Output:
     """Takes in lines of standard output and of the log.
 
-    `said` is plain output, `log` what a log would hold, `stages` the last word on each stage by name, `problem` why the
-    command gave up.
+    `said` is plain output, `log` what a log would hold, `stages` the last word on each stage, `problem` why the command
+    gave up.
     """
 
     def __init__(self) -> None:
         self.said: deque[str] = deque(maxlen=LINES)
         self.log: deque[str] = deque(maxlen=LINES)
-        self.stages: dict[str, dict[str, Any]] = {}
+        self._stages: dict[tuple[str | None, ...], StageProgress] = {}
         self.problem: str | None = None
 
     def take(self, line: bytes) -> None:
@@ -37,12 +39,18 @@ class Output:
         event = None if found is None else found.get("event")
         if found is None or not isinstance(event, str):
             self.said.append(_text(line))
-        elif isinstance(stage := found.get("stage"), str):
-            self.stages[stage[:100]] = {
-                name: value for name, value in found.items() if name not in EVENT_FIELDS and _is_plain(value)
-            }
+        elif event == "progress":
+            stage = _stage(found)
+            key = stage.stage, stage.group, stage.dataset, stage.file
+            if key in self._stages or len(self._stages) < MOST_STAGES:
+                self._stages[key] = stage
         elif isinstance(text := found.get("text"), str):
             self.log.append(text[:LONGEST_LINE])
+
+    @property
+    def stages(self) -> list[StageProgress]:
+        """How far each stage is."""
+        return list(self._stages.values())
 
     def take_log(self, line: bytes) -> None:
         """One line of standard error."""
@@ -117,5 +125,12 @@ def _text(line: bytes) -> str:
     return line[:LONGEST_LINE].decode("utf-8", "backslashreplace").rstrip("\r")
 
 
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, str | int | float)
+def _stage(event: dict[str, Any]) -> StageProgress:
+    """What `StageProgress.as_json` says."""
+    figures = {name: value for name in FIGURES if isinstance(value := event.get(name), int)}
+    words = {name: value for name in ("group", "dataset", "file") if isinstance(value := event.get(name), str)}
+    left = event.get("seconds_left")
+    return StageProgress(
+        str(event.get("stage")), words.get("group"), figures, words.get("dataset"), words.get("file"),
+        left if isinstance(left, int | float) else None,
+    )  # fmt: skip

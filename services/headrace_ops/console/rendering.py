@@ -24,7 +24,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"count": count, "rate": rate, "size": size, "time": time_of, "text": text_of}
+    made.filters |= {"count": count, "rate": rate, "size": size, "time": time_of, "text": text_of, "lasting": lasting}
     return made
 
 
@@ -55,6 +55,12 @@ def rate(value: float) -> str:
 def size(value: int | None) -> str:
     """Bytes for people."""
     return "?" if value is None else size_text(value)
+
+
+def lasting(seconds: float) -> str:
+    """A span of time as hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def time_of(value: int | None, unit: int = 1_000_000) -> Markup:

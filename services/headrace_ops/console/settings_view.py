@@ -147,7 +147,7 @@ class SettingsNow:
             value = values.get(
                 key, None if info.is_required() else info.get_default(call_default_factory=True, validated_data={})
             )
-            text = ("set" if value else "not set") if is_secret(info) else written(value)
+            text = ("set" if value else "not set") if is_secret(info) else _shown(value)
             # The page names the file once.
             origin = origins.get(key, DEFAULT).replace(f"{path.parent}/", "")
             rows.append(Row(key, text, origin, wrong.get(key)))
@@ -191,6 +191,17 @@ class SettingsNow:
         form = self.form(name, wanted, problems.get(""))
         inputs = [Input(each.setting, each.value, problems.get(each.setting.name), each.hidden) for each in form.inputs]
         return Form(name, form.file, mark, inputs, form.secrets, form.problem)
+
+
+def _shown(value: Any) -> str:
+    """A value as it is written in the file, a list with commas; what nobody may see is hidden."""
+    if hide(value) != value:
+        return written(value)
+    if isinstance(value, dict) and all(isinstance(each, str) for each in value.values()):
+        return editing.as_written(value, "pairs").replace("\n", ", ")
+    if isinstance(value, list | tuple):
+        return editing.as_written(value, "lines").replace("\n", ", ")
+    return str(value).lower() if isinstance(value, bool) else written(value)
 
 
 def _inputs(found: Sources, name: str, said: Mapping[str, str]) -> Iterator[Input]:

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from headrace import topology
-from headrace.families import families, stages
+from headrace.families import families, named, stages
 from headrace_ops.console.flow import GroupFlow, TopicFlow
 from headrace_ops.console.pages.base import Console
 from headrace_ops.console.rendering import count, rate, text_of
@@ -35,7 +35,10 @@ def routes(console: Console) -> list[Route]:
             "rows": rows,
             "unseen": [entry for name, entry in known.items() if name not in seen],
             "topics": topics,
-            "stages": known,
+            "writers": {
+                each.topic: [name for name, stage in known.items() if named(each.topic, stage.writes)]
+                for each in topics
+            },
         }
 
     def page(request: Request) -> Response:
