@@ -31,7 +31,7 @@ family = Family(
             settings="headrace_ops.console.settings:ConsoleSettings",
             factory="headrace_ops.console.service:service",
             reads=("files", "upload-acks", "jobs", "dead-letters"),
-            writes=("upload-acks",),
+            writes=("upload-acks", "jobs"),
             duties=("monitor", "dead-letters", "redrive"),
         ),
     ),

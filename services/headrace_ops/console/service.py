@@ -20,7 +20,7 @@ from headrace.config import sources
 from headrace.config.validation import variable_name
 from headrace.errors import ConfigError, FatalError
 from headrace.families import catalogue
-from headrace.topics import UPLOAD_ACKS, Topic
+from headrace.topics import JOBS, UPLOAD_ACKS, Topic
 from headrace_ops.console.pages.base import Console
 from headrace_ops.console.redriving import Redriving
 from headrace_ops.console.runs import Runs, program
@@ -65,7 +65,7 @@ class ConsoleService:
     """
 
     name: ClassVar[str] = "console"
-    writes: ClassVar[Sequence[Topic]] = (UPLOAD_ACKS,)
+    writes: ClassVar[Sequence[Topic]] = (UPLOAD_ACKS, JOBS)
 
     def __init__(
         self,
