@@ -329,26 +329,28 @@ def test_a_dry_run_tells_what_a_load_would_do_and_writes_nothing(
     assert art.requests("batch_post") == requests
 
 
-def test_students_are_sent_again_by_list_or_by_school_though_nothing_has_changed(
+def test_students_are_sent_again_from_a_file_or_from_the_log_though_nothing_has_changed(
     office: Office, art: ServedArt, tmp_path: Path
 ) -> None:
     dump = Dump.make(tmp_path, rows=60)
     files = office.put(dump)
-    office.load(*files)
+    load = office.load(*files)
     students = files[2]
     rows = [row for _, row in rows_of(dump.students)]
     submitted = art.counted("students", "submitted")
     wanted = tmp_path / "ssids"
     wanted.write_text("\n".join(row["SSID"] for row in rows[:3]))
-    assert office.art("resend", "-f", students, "--ssid-list", wanted, "--dry-run").says("3 rows would be sent")
+    assert office.art("resend", "-f", students, "--ssid-list", wanted, "--dry-run").says("3 rows of")
     assert art.counted("students", "submitted") == submitted
     office.art("resend", "-f", students, "--ssid-list", wanted, "--job", "three")
     assert art.counted("students", "submitted") == submitted + 3
     assert file_of(office.report("three", code=0))["delivered"] == 3
     school = rows[0]["ResponsibleSchoolIdentifier"]
     there = sum(row["ResponsibleSchoolIdentifier"] == school for row in rows)
-    office.art("resend", "-f", students, "--school", school)
+    Path(students).unlink()
+    office.art("resend", "--school", school)
     assert art.counted("students", "submitted") == submitted + 3 + there
     wanted.write_text("nobody")
-    assert office.art("resend", "-f", students, "--ssid-list", wanted, code=2).says("none of the students")
+    assert office.art("resend", "--of", job_of(load), "--ssid-list", wanted, code=2).says("none of the students")
+    assert office.art("resend", "--of", "three", "--all", code=2).says("no student file of three")
     assert not list((office.folder / "state" / "resend").iterdir())

@@ -13,18 +13,17 @@ from headrace.cli.interrupts import OnInterrupt, interrupts
 from headrace.cli.job_report import job_reporting
 from headrace.cli.output import print_json, print_table
 from headrace.cli.runtime import Session, begin
-from headrace.cli.source_job import JobRequest, source_job
-from headrace.datasets.catalogue import Datasets
+from headrace.cli.source_job import JobRequest
 from headrace.datasets.errors import RefusedFile
 from headrace.jobs.assessment import Exit
 from headrace.kafka.clients import Cluster
 from headrace_art.client import ArtSettings
+from headrace_art.loading import options as shared
 from headrace_art.loading.dry_run import dry_run
-from headrace_art.loading.job import load_under
 from headrace_art.loading.request import GROUPS, KIND, LoadOptions
+from headrace_art.loading.running import run
 from headrace_art.loading.settings import ArtLoadSettings
 from headrace_art.loading.watching import FilesShown
-from headrace_art.reporting.report import Reporter, write_summary
 
 FAN_OUT = "csv_fanout"
 
@@ -66,12 +65,8 @@ def load(
         ),
     ] = None,
     local: Annotated[bool, typer.Option("-l", "--localonly", help="No server: the files are here.")] = False,
-    encoding: Annotated[
-        str | None, typer.Option("-e", "--encoding", help="Of both files; default: the dataset's, latin-1.")
-    ] = None,
-    delimiter: Annotated[
-        str | None, typer.Option("-d", "--delimiter", help="Of both files; default: the dataset's, ^.")
-    ] = None,
+    encoding: shared.Encoding = None,
+    delimiter: shared.Delimiter = None,
     start_line: Annotated[
         int,
         typer.Option(
@@ -106,13 +101,9 @@ def load(
         str | None,
         typer.Option(help="Id of the load; default: one that follows from the night and the options above."),
     ] = None,
-    report: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the summary there in the end, as JSON and CSV.")
-    ] = None,
-    on_interrupt: Annotated[
-        OnInterrupt, typer.Option(help="What Ctrl-C does: leave the load to others, or stop it.")
-    ] = OnInterrupt.DETACH,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+    report: shared.Report = None,
+    on_interrupt: shared.Interrupt = OnInterrupt.DETACH,
+    json: shared.Json = False,
 ) -> None:
     """Load the nightly dump: districts and schools, then the students that are new or have changed.
 
@@ -135,13 +126,7 @@ def load(
     if dry:
         _dry_run(session, cluster, options, settings, json)
     request = JobRequest(KIND, job or options.job(settings), FAN_OUT, on_interrupt, json, GROUPS)
-    with source_job(context, session, cluster, request) as running:
-        code = load_under(running, session, cluster, options, settings, FilesShown(running.report, options.source))
-    if report is not None:
-        reporter = Reporter(cluster, Datasets(session.settings.datasets.folder), (KIND,))
-        for path in write_summary(reporter.report(request.job or ""), report):
-            running.report.note(f"written: {path}")
-    raise typer.Exit(code)
+    raise typer.Exit(run(context, session, cluster, request, options, settings, report))
 
 
 def _dry_run(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -10,18 +12,21 @@ from typing import Annotated
 import typer
 
 from headrace.cli.interrupts import OnInterrupt
-from headrace.cli.runtime import begin
-from headrace.cli.source_job import JobRequest, source_job
+from headrace.cli.runtime import Session, begin
+from headrace.cli.source_job import JobRequest
 from headrace.datasets.catalogue import Datasets
+from headrace.datasets.selection import Selection
 from headrace.jobs.ids import check_job_id
+from headrace.kafka.clients import Cluster
+from headrace.proof.copying import copy_out
 from headrace_art.checker.files import Dump, DumpUnreadable, Line
 from headrace_art.client import ArtSettings
+from headrace_art.loading import options as shared
 from headrace_art.loading.command import FAN_OUT
-from headrace_art.loading.job import load_under
+from headrace_art.loading.past import student_file
 from headrace_art.loading.request import GROUPS, KIND_OF_RESENDING, STUDENTS, LoadOptions
+from headrace_art.loading.running import run
 from headrace_art.loading.settings import ArtLoadSettings
-from headrace_art.loading.watching import FilesShown
-from headrace_art.reporting.report import Reporter, write_summary
 
 SSID, SCHOOL = "SSID", "ResponsibleSchoolIdentifier"
 
@@ -29,11 +34,20 @@ SSID, SCHOOL = "SSID", "ResponsibleSchoolIdentifier"
 def resend(
     context: typer.Context,
     students: Annotated[
-        Path,
+        Path | None,
         typer.Option(
-            "-f", "--studentfile", metavar="FILE", exists=True, dir_okay=False, help="Student file, zipped or not."
+            "-f",
+            "--studentfile",
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Student file, zipped or not; default: that of the last load, from the log.",
         ),
-    ],
+    ] = None,
+    of: Annotated[
+        str | None,
+        typer.Option("--of", metavar="JOB", help="The student file of this load, from the log that keeps it two days."),
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every student of the file.")] = False,
     ssids: Annotated[
         Path | None,
@@ -48,17 +62,15 @@ def resend(
     schools: Annotated[
         list[str] | None, typer.Option("--school", metavar="CODE", help="The students of this school; repeatable.")
     ] = None,
-    encoding: Annotated[str, typer.Option("-e", "--encoding", help="Of the file.")] = "latin-1",
-    delimiter: Annotated[str, typer.Option("-d", "--delimiter", help="Of the file.")] = "^",
+    encoding: shared.Encoding = None,
+    delimiter: shared.Delimiter = None,
     job: Annotated[str | None, typer.Option(help="Id of the job; default: one with the time.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell how many students would be sent.")] = False,
-    report: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the summary there in the end, as JSON and CSV.")
-    ] = None,
-    on_interrupt: Annotated[
-        OnInterrupt, typer.Option(help="What Ctrl-C does: leave the job to others, or stop it.")
-    ] = OnInterrupt.DETACH,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("-y", "--dryrun", "--dry-run", help="Only tell how many students would be sent.")
+    ] = False,
+    report: shared.Report = None,
+    on_interrupt: shared.Interrupt = OnInterrupt.DETACH,
+    json: shared.Json = False,
 ) -> None:
     """Send students of a dump to ART once more, whether they have changed or not, with the schools confirmed last.
 
@@ -69,36 +81,56 @@ def resend(
     """
     if sum((everything, ssids is not None, bool(schools))) != 1:
         raise typer.BadParameter("say which students: --all, --ssid-list or --school", param_hint="resend")
+    if students is not None and of is not None:
+        raise typer.BadParameter("the file is either here or on the log", param_hint="--of")
     session = begin(context, KIND_OF_RESENDING)
     wanted = None if ssids is None else frozenset(ssids.read_text("utf-8").split())
-    dump = Dump(students, (SSID, SCHOOL), encoding=encoding, delimiter=delimiter)
-    chosen = _chosen(dump, wanted, schools)
-    if dry_run:
-        count = sum(1 for _ in chosen)
-        typer.echo(f"{count} rows would be sent")
-        raise typer.Exit(0 if count else 2)
     name = check_job_id(job or f"{KIND_OF_RESENDING}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
     settings = session.sources.section("art_load", ArtLoadSettings).values
     session.sources.section("art", ArtSettings)
-    part = _write(session.settings.state / "resend" / f"{name}.csv", dump, chosen)
-    try:
+    cluster = session.cluster()
+    folder = session.settings.state / "resend"
+    with _private(folder / f"{name}.dump") as copy, _private(folder / f"{name}.csv") as part:
+        found = _Source.of(session, cluster, students, of, copy)
+        encoding, delimiter = encoding or found.encoding, delimiter or found.delimiter
+        dump = Dump(found.path, (SSID, SCHOOL), encoding=encoding, delimiter=delimiter)
+        chosen = _chosen(dump, wanted, schools)
+        if dry_run:
+            count = sum(1 for _ in chosen)
+            typer.echo(f"{count} rows of {found.name} would be sent")
+            raise typer.Exit(0 if count else 2)
+        _write(part, dump, chosen, found.name)
         options = LoadOptions(
             day=datetime.now().astimezone().date(), students=part, local=True, encoding=encoding, delimiter=delimiter,
             entities="last", resend=True,
         )  # fmt: skip
-        cluster = session.cluster()
         groups = {STUDENTS: GROUPS[STUDENTS]}
         request = JobRequest(KIND_OF_RESENDING, name, FAN_OUT, on_interrupt, json, groups)
-        with source_job(context, session, cluster, request) as running:
-            code = load_under(running, session, cluster, options, settings, FilesShown(running.report, options.source))
-    finally:
-        # It holds personal data, and is on the log.
-        part.unlink(missing_ok=True)
-    if report is not None:
-        reporter = Reporter(cluster, Datasets(session.settings.datasets.folder), (KIND_OF_RESENDING,))
-        for path in write_summary(reporter.report(name), report):
-            running.report.note(f"written: {path}")
+        code = run(context, session, cluster, request, options, settings, report)
     raise typer.Exit(code)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where the rows are, what users call it, and how it is read unless they say otherwise."""
+
+    path: Path
+    name: str
+    encoding: str
+    delimiter: str
+
+    @classmethod
+    def of(cls, session: Session, cluster: Cluster, given: Path | None, job: str | None, copy: Path) -> _Source:
+        """The file that was given, or a copy of one that is on the log. Raises NoStudentFile, BytesGone."""
+        declared = Datasets(session.settings.datasets.folder)[STUDENTS].declaration
+        if given is not None:
+            return cls(given, str(given), declared.encoding, declared.delimiter)
+        event = student_file(cluster, job)
+        said = Selection.of(copy_out(cluster, event, copy))
+        name = f"{event.path.decode('utf-8', 'backslashreplace')} of {event.job}"
+        if said.partial:
+            raise DumpUnreadable(path=name, problem="that load took only some of its rows; give the file with -f")
+        return cls(copy, name, said.encoding or declared.encoding, said.delimiter or declared.delimiter)
 
 
 def _chosen(dump: Dump, ssids: Collection[str] | None, schools: Collection[str] | None) -> Iterator[Line]:
@@ -111,10 +143,20 @@ def _chosen(dump: Dump, ssids: Collection[str] | None, schools: Collection[str] 
         yield line
 
 
-def _write(path: Path, dump: Dump, chosen: Iterator[Line]) -> Path:
-    """The chosen rows under the dump's header, readable by this user only. Raises DumpUnreadable."""
+@contextmanager
+def _private(path: Path) -> Iterator[Path]:
+    """A file that only this user can read, and that is gone afterwards: it holds personal data, which is on the log."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.touch(mode=0o600)
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600, exist_ok=False)
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _write(path: Path, dump: Dump, chosen: Iterator[Line], name: str) -> None:
+    """The chosen rows under the dump's header. Raises DumpUnreadable."""
     count = 0
     with path.open("w", encoding=dump.encoding, newline="") as out:
         for line in chosen:
@@ -122,12 +164,7 @@ def _write(path: Path, dump: Dump, chosen: Iterator[Line]) -> Path:
                 out.write(f"{dump.header}\n")
             out.write(f"{line.text}\n")
             count += 1
-    problem = None
     if not count:
-        problem = "it has none of the students that were asked for"
-    elif len(dump.headers) > 1:
-        problem = "its members have different headers; give them one after the other"
-    if problem is not None:
-        path.unlink()
-        raise DumpUnreadable(path=dump.path, problem=problem)
-    return path
+        raise DumpUnreadable(path=name, problem="it has none of the students that were asked for")
+    if len(dump.headers) > 1:
+        raise DumpUnreadable(path=name, problem="its members have different headers; give them one after the other")
