@@ -14,7 +14,7 @@ import structlog
 
 from headrace.jobs.progress import StageProgress
 from headrace_ops.console.output import LINES, Growing, Output, log_line, tail
-from headrace_ops.console.runs import MOST_REMEMBERED, MOST_RUNNING, Runs, TooManyRuns
+from headrace_ops.console.runs import MOST_REMEMBERED, MOST_RUNNING, NoFolderForRuns, Runs, TooManyRuns
 from tests.support.waiting import wait_until
 
 WAITS = """
@@ -77,6 +77,7 @@ def test_its_files_are_for_its_owner_only_and_go_with_the_console_or_with_the_ne
     wait_until(lambda: run.exit_code is not None)
     assert run.files() == [("rows.csv", 1)]
     assert all(stat.S_IMODE(each.stat().st_mode) == 0o700 for each in (folder, *folder.iterdir(), run.files_folder))
+    assert killed._held is not None
     os.close(killed._held)  # as the kernel does
     third = Runs(folder, [], {})
     assert len(list(folder.iterdir())) == 2
@@ -84,6 +85,14 @@ def test_its_files_are_for_its_owner_only_and_go_with_the_console_or_with_the_ne
     other.close()
     third.close()
     assert list(folder.iterdir()) == []
+
+
+def test_without_a_folder_the_console_runs_no_commands_and_everything_else(tmp_path: Path) -> None:
+    (tmp_path / "console").write_text("not a folder")
+    runs = Runs(tmp_path / "console", [sys.executable, "-c"], {})
+    with pytest.raises(NoFolderForRuns, match="console cannot be used"):
+        runs.start("one", words("1"))
+    runs.close()
 
 
 def test_what_a_command_says_is_sorted_and_bounded() -> None:

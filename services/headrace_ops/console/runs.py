@@ -22,7 +22,7 @@ from pathlib import Path
 
 import structlog
 
-from headrace.errors import TransientError
+from headrace.errors import ConfigError, TransientError
 from headrace_ops.console.output import Growing, Output
 
 MOST_RUNNING = 4
@@ -38,6 +38,12 @@ class TooManyRuns(TransientError):
 
     code = "too-many-runs"
     default_retry_after = 5.0
+
+
+class NoFolderForRuns(ConfigError):
+    """Commands cannot be run from here: the folder {folder} cannot be used ({problem}). Mend that, start it again."""
+
+    code = "no-folder-for-runs"
 
 
 @dataclass
@@ -119,11 +125,18 @@ class Runs:
         self._program, self._environment = list(program), dict(environment)
         self._lock = threading.Lock()
         self._runs: OrderedDict[str, Run] = OrderedDict()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sweep(folder)
         self._folder = folder / f"{os.getpid()}-{secrets.token_hex(4)}"
-        self._folder.mkdir(mode=0o700)
-        self._held = _lock(self._folder / LOCK)
+        self._held: int | None = None
+        self._problem = ""
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _sweep(folder)
+            self._folder.mkdir(mode=0o700)
+            self._held = _lock(self._folder / LOCK)
+        except OSError as error:
+            # Everything else of the console does without.
+            self._problem = error.strerror or str(error)
+            log.warning("no commands can be run from pages", folder=str(folder), problem=self._problem)
 
     def start(
         self,
@@ -139,8 +152,10 @@ class Runs:
         Parameters:
             words: the command, told of the folder for its files.
 
-        Raises TooManyRuns.
+        Raises TooManyRuns, NoFolderForRuns.
         """
+        if self._held is None:
+            raise NoFolderForRuns(folder=self._folder.parent, problem=self._problem)
         with self._lock:
             running = [run for run in self._runs.values() if run.exit_code is None]
             for run in running:
@@ -193,8 +208,9 @@ class Runs:
                 except subprocess.TimeoutExpired:
                     run.process.kill()
                     run.process.wait()
-            shutil.rmtree(self._folder, ignore_errors=True)
-            os.close(self._held)
+            if self._held is not None:
+                shutil.rmtree(self._folder, ignore_errors=True)
+                os.close(self._held)
 
     def _forget_oldest(self) -> None:
         ended = [run for run in self._runs.values() if run.exit_code is not None]
