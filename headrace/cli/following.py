@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import typer
+
 from headrace.cli.interrupts import Interrupts
 from headrace.cli.job_report import JobReport
 from headrace.jobs.assessment import Exit, exit_code
@@ -63,6 +65,14 @@ def stop(follower: JobFollower, writer: JobWriter) -> None:
         follower.poll(PATIENCE)
     if not follower.told_to_stop():
         writer.write(stop_command(follower.job, follower.known))
+
+
+def heed_late_stop(follower: JobFollower, writer: JobWriter, asked: Interrupts) -> None:
+    """Stop a job that was left, if the user wanted that only while the command's own services were draining."""
+    if asked.stop.is_set() and not follower.told_to_stop():
+        stop(follower, writer)
+        # Not by the report, whose last word has been said.
+        typer.echo(f"stopping {follower.job}: no more of it is sent; see: headrace jobs show {follower.job}", err=True)
 
 
 def say_how_to_follow(report: JobReport, job: str) -> None:

@@ -11,12 +11,13 @@ import typer
 
 from headrace.cli.copies import own_copies
 from headrace.cli.following import follow as follow_to_the_end
+from headrace.cli.following import heed_late_stop
 from headrace.cli.interrupts import OnInterrupt, interrupts
 from headrace.cli.job_report import as_json, books_in_words, in_words, job_reporting, total
 from headrace.cli.output import print_json, print_table
 from headrace.cli.runtime import begin
 from headrace.events import Books, Command, Job, Outcome
-from headrace.jobs.assessment import FINAL, Wanted, assess
+from headrace.jobs.assessment import FINAL, Exit, Wanted, assess
 from headrace.jobs.books import OUTCOMES
 from headrace.jobs.commands import UnknownJob, stop_command
 from headrace.jobs.evidence import Evidence, read_evidence
@@ -128,13 +129,13 @@ def follow(
         raise UnknownJob(job=job)
     report = job_reporting(json=json)
     logs = session.settings.state / "jobs" / f"{job}.log"
-    with (
-        interrupts(on_interrupt) as asked,
-        own_copies(context, session, (), logs),
-        JobFollower(cluster, job) as follower,
-    ):
-        code = follow_to_the_end(follower, JobWriter(cluster), report, asked)
-        report.close(follower.known.job, code)
+    with interrupts(on_interrupt) as asked, JobFollower(cluster, job) as follower:
+        writer = JobWriter(cluster)
+        with own_copies(context, session, (), logs):
+            code = follow_to_the_end(follower, writer, report, asked)
+            report.close(follower.known.job, code)
+        if code is Exit.DETACHED:
+            heed_late_stop(follower, writer, asked)
     raise typer.Exit(code)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import typer
 
 from headrace.cli.copies import groups_of, own_copies
-from headrace.cli.following import follow, say_how_to_follow, stop
+from headrace.cli.following import follow, heed_late_stop, say_how_to_follow
 from headrace.cli.interrupts import Interrupts, OnInterrupt, interrupts
 from headrace.cli.job_report import JobReport, job_reporting, total
 from headrace.cli.runtime import Session
@@ -149,10 +149,8 @@ class SourceJob:
 
     def heed_late_stop(self) -> None:
         """Stop a job that was left, if the user wanted that only while our services were draining."""
-        if self._left and self.asked.stop.is_set() and not self._follower.told_to_stop():
-            stop(self._follower, self._writer)
-            # Not by the report, whose last word has been said.
-            typer.echo(f"stopping {self.job}: no more of it is sent; see: headrace jobs show {self.job}", err=True)
+        if self._left:
+            heed_late_stop(self._follower, self._writer, self.asked)
 
     def refuse(self, service: str) -> None:
         """One of our services cannot run as it is set: leave the job, since nobody knows who else would do it."""

@@ -158,12 +158,20 @@ def test_the_second_ctrl_c_on_a_terminal_stops_the_job_and_its_books_are_right(s
     check_books(site, "night", site.group)
 
 
-def test_a_second_ctrl_c_that_comes_when_the_job_is_left_already_stops_it_all_the_same(site: Site, tmp_path: Path):
+@pytest.mark.parametrize("command", ["watch", "follow"])
+def test_a_second_ctrl_c_that_comes_when_the_job_is_left_already_stops_it_all_the_same(
+    site: Site, tmp_path: Path, command: str
+):
     folder = tmp_path / "in"
     make_files(folder, 3)
-    terminal = site.terminal("watch", folder, "--settle", "0s", "--job", "instrument", "--to", "assembler")
+    watch = ("watch", folder, "--settle", "0s", "--job", "instrument", "--to", "assembler")
+    watcher = site.start(*watch) if command == "follow" else None
+    terminal = site.terminal(*watch) if watcher is None else None
     wait_until(lambda: sum(book["delivered"] for book in site.last("instrument").get("books", [])) == 3, within=40)
-    ledger = next(each for each in psutil.Process(terminal.process.pid).children() if "ledger" in each.cmdline())
+    terminal = terminal or site.terminal("jobs", "follow", "instrument")
+    process = psutil.Process(terminal.process.pid)
+    ledger = wait_until(lambda: next((each for each in process.children() if "ledger" in each.cmdline()), None))
+    terminal.expect("job instrument|3/3")
     ledger.suspend()  # it drains so long
     terminal.press_ctrl_c()
     terminal.expect("detached from instrument")
@@ -171,6 +179,7 @@ def test_a_second_ctrl_c_that_comes_when_the_job_is_left_already_stops_it_all_th
     ledger.resume()
     terminal.expect("stopping instrument")
     assert terminal.ended() == 4
+    assert watcher is None or watcher.end() == 0
     shown = site.run("jobs", "show", "instrument")
     assert "stopped" in shown.text, shown.text
 
