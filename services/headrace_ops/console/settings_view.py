@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,13 @@ class SettingsNow:
 
     def names(self) -> list[str]:
         """The sections of which anything is said or that everything needs, the spine's first."""
-        return [*section_models(Settings), *(name for name, _ in configured_services(self.session()))]
+        found = self.sources()
+        try:
+            settings = found.settings(self.overrides).values
+        except ConfigError:
+            # What is wrong is mended on these very pages.
+            settings = Settings()
+        return [*section_models(Settings), *(name for name, _ in configured_services(Session(found, settings, {})))]
 
     def others(self) -> list[str]:
         """The sections of which nothing is said."""
@@ -208,5 +214,7 @@ def _inputs(found: Sources, name: str, said: Mapping[str, str]) -> Iterator[Inpu
     table = found.written(name)
     for each in editing.editable(found, name, model_of(name)):
         hidden = hide(table.get(each.name)) != table.get(each.name)
-        value = "" if hidden else said.get(each.name, each.written)
-        yield Input(each, value, hidden=hidden)
+        if hidden:
+            yield Input(replace(each, written=""), "", hidden=True)
+        else:
+            yield Input(each, said.get(each.name, each.written))
