@@ -20,16 +20,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tests.support.art import PASSWORD, USER
+from tests.support.art_feed import FLAGS, GRADES
 
 CHUNK = 10_000
-FLAGS = {
-    "HispanicOrLatinoEthnicity": "hispanicOrLatino", "AmericanIndianOrAlaskaNative": "americanIndianOrAlaskaNative",
-    "Asian": "asian", "BlackOrAfricanAmerican": "blackOrAfricanAmerican", "White": "white",
-    "NativeHawaiianOrOtherPacificIslander": "nativeHawaiianOrPacificIsland",
-    "DemographicRaceTwoOrMoreRaces": "twoOrMoreRaces", "IDEAIndicator": "iDEAIndicator", "LEPStatus": "lepStatus",
-    "Section504Status": "section504Status", "EconomicDisadvantageStatus": "disadvantageStatus",
-    "MigrantStatus": "migrantStatus",
-}  # fmt: skip
 TEXTS = {
     "FirstName": "firstName", "MiddleName": "middleName", "LastOrSurname": "lastName", "Sex": "sex",
     "DateofBirth": "birthDate", "SmarterStudentID": "externalSsid",
@@ -38,9 +31,6 @@ TEXTS = {
     "EnglishLanguageProficiencyLevel": "elpLevel", "LanguageCode": "languageCode",
     "PrimaryDisabilityType": "primaryDisabilityType", "StateAbbreviation": "stateAbbreviation",
 }  # fmt: skip
-GRADES = {"KN": "KG", "UE": "UG", "US": "UG"} | {
-    grade: grade for grade in ["IT", "PR", "PK", "TK", "KG", *(f"{n:02}" for n in range(1, 14)), "PS", "UG"]
-}
 
 
 def ask(method: str, url: str, body: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:

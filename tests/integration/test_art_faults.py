@@ -5,8 +5,8 @@ Outages of minutes take seconds: ART and its client live on a clock that runs fa
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ import pytest
 
 from headrace.broker import EmbeddedBroker
 from headrace.sandbox.clock import RunningClock
+from headrace.stage.contract import Partition
+from headrace.stage.middleware import Middleware
 from headrace_art.client.errors import PermissionMissing
 from tests.support.art_loading import Dump, Loading, ServedArt, check, saved_more_than_once, served_art
-from tests.support.running import RunningLoop, running
+from tests.support.running import RunningLoop, receipts_on_log, running
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
@@ -28,6 +30,17 @@ SMALL = {"batch_students": 50}
 @pytest.fixture
 def load(broker: EmbeddedBroker, prefix: str, tmp_path: Path) -> Load:
     return lambda art: Loading(broker.bootstrap, prefix, tmp_path, art)
+
+
+class Waits(Middleware):
+    """How often each partition waited for its job's schools."""
+
+    def __init__(self) -> None:
+        self.partitions: Counter[int] = Counter()
+
+    def after_pause(self, partitions: Sequence[Partition], seconds: float, reason: str) -> None:
+        if "schools of night" in reason:
+            self.partitions.update(partition.number for partition in partitions)
 
 
 def a_night(loading: Loading, dump: Dump, during: Callable[[], Any] = lambda: None, **students: Any) -> Any:
@@ -178,8 +191,15 @@ def test_students_wait_for_the_schools_of_their_job(load: Load, tmp_path: Path) 
     with served_art() as art:
         loading = load(art)
         _, file = loading.feed(dump)
-        with running(loading.fan_out(), loading.cluster), running(loading.students(), loading.cluster):
-            time.sleep(3)
+        waits = Waits()
+        with (
+            running(loading.fan_out(), loading.cluster),
+            running(loading.students(), loading.cluster, middleware=[waits]),
+        ):
+            # They were given to the stage more than once, after the whole file was on the log.
+            wait_until(lambda: any(ack.item == file.item for ack in receipts_on_log(loading.cluster)), within=30)
+            waits.partitions.clear()
+            wait_until(lambda: all(waits.partitions[number] > 1 for number in range(3)), within=30)
             assert loading.receipts(file) == []
             assert art.requests("batch_post") == 0
             with running(loading.entities(), loading.cluster):

@@ -37,6 +37,7 @@ from headrace_art.students.settings import StudentsSettings
 from headrace_files.csv_fanout.service import CsvFanout
 from headrace_files.csv_fanout.settings import CsvFanoutSettings
 from tests.support.art import art_settings, sandbox
+from tests.support.art_feed import FLAGS, GRADES
 from tests.support.feeding import FedFile, Feeder
 from tests.support.running import new_cluster, receipts_on_log, running
 from tests.support.waiting import wait_until
@@ -123,14 +124,6 @@ class Dump:
 
 
 ZEROS = "0" * 7
-FLAGS = {
-    "HispanicOrLatinoEthnicity": "hispanicOrLatino", "AmericanIndianOrAlaskaNative": "americanIndianOrAlaskaNative",
-    "Asian": "asian", "BlackOrAfricanAmerican": "blackOrAfricanAmerican", "White": "white",
-    "NativeHawaiianOrOtherPacificIslander": "nativeHawaiianOrPacificIsland",
-    "DemographicRaceTwoOrMoreRaces": "twoOrMoreRaces", "IDEAIndicator": "iDEAIndicator", "LEPStatus": "lepStatus",
-    "Section504Status": "section504Status", "EconomicDisadvantageStatus": "disadvantageStatus",
-    "MigrantStatus": "migrantStatus",
-}  # fmt: skip
 TEXTS = {
     "FirstName": "firstName", "MiddleName": "middleName", "LastOrSurname": "lastName",
     "SmarterStudentID": "externalSsid",
@@ -140,9 +133,6 @@ DATES = {
     "DateofBirth": "birthDate", "FirstEntryDateIntoUSSchool": "firstEntryDateIntoUsSchool",
     "LimitedEnglishProficiencyEntryDate": "lepEntryDate", "LEPExitDate": "lepExitDate",
 }  # fmt: skip
-GRADES = {"KN": "KG", "UE": "UG", "US": "UG"} | {
-    each: each for each in ["IT", "PR", "PK", "TK", "KG", *(f"{n:02}" for n in range(1, 14)), "PS", "UG"]
-}
 
 
 def rows_of(content: bytes) -> list[tuple[int, dict[str, str]]]:
