@@ -155,7 +155,8 @@ class SettingsNow:
             )
             text = ("set" if value else "not set") if is_secret(info) else _shown(value)
             # The page names the file once.
-            origin = origins.get(key, DEFAULT).replace(f"{path.parent}/", "")
+            none = "not set" if info.is_required() else DEFAULT
+            origin = origins.get(key, none).replace(f"{path.parent}/", "")
             rows.append(Row(key, text, origin, wrong.get(key)))
         return Shown(name, rows, wrong.get(""))
 
