@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 
 from headrace.sandbox.clock import SteppedClock
+from headrace_art.sandbox.settings import ArtSandboxSettings
 from tests.support.art import DISTRICT, OTHER, SCHOOL, Raw, student, students, with_raw
 
 # Tokens (3.1, 3.2)
@@ -460,6 +461,10 @@ def test_the_command_serves_until_it_is_told_to_stop_and_the_control_port_rules_
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         urls = json.loads(process.stdout.readline())
+        # Who rehearses a load must know whom it lets in.
+        known = ArtSandboxSettings()
+        assert known.users == {urls["username"]: urls["password"]}
+        assert (known.client_id, known.client_secret) == (urls["client_id"], urls["client_secret"])
 
         def control(method: str, path: str, body: object = None) -> bytes:
             data = None if body is None else json.dumps(body).encode()

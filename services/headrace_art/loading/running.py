@@ -35,4 +35,6 @@ def run(
         reporter = Reporter(cluster, Datasets(session.settings.datasets.folder), (request.kind,))
         for path in write_summary(reporter.report(running.job), report):
             running.report.note(f"written: {path}")
+    if code in (Exit.FAILED, Exit.PUT_ASIDE):
+        running.report.note(f"line by line: headrace art report {running.job} --out DIR --rejected")
     return code

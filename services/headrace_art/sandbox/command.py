@@ -40,7 +40,9 @@ def art(
     stepped: Annotated[bool, typer.Option("--stepped", help="Time stands still; the control port moves it.")] = False,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any setting of the README's table, as JSON; repeatable."),
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Any setting of docs/how-to/rehearse.md, as JSON; repeatable."
+        ),
     ] = None,
     file: Annotated[
         Path | None, typer.Option("--file", metavar="FILE", help="TOML with settings, and faults as [[faults]].")
@@ -78,9 +80,16 @@ def art(
 
 
 def _urls(sandbox: ArtSandbox) -> Mapping[str, str]:
+    settings = sandbox.world.settings
+    # Made up, and needed: nobody else knows them.
+    username, password = next(iter(settings.users.items()), ("", ""))
     return {
         "rest_url": sandbox.rest_url,
         "token_url": sandbox.token_url,
+        "username": username,
+        "password": password,
+        "client_id": settings.client_id,
+        "client_secret": settings.client_secret,
         "control_url": sandbox.control.url,
         **{each.name.replace(" ", "_"): each.url for each in sandbox.node_listeners},
     }
