@@ -61,7 +61,7 @@ def test_no_file_is_taken_that_changed_within_the_settle_time(
         now += pause
         for taken, taken_mark in settling.due(now):
             assert marks[taken] == taken_mark
-            assert taken not in changed or now - changed[taken] >= 3.0
+            assert taken not in changed or now >= changed[taken] + 3.0
             marks.pop(taken)
         if path in marks and marks[path] != mark:
             changed[path] = now
