@@ -154,7 +154,7 @@ def test_a_schools_file_that_is_refused_ends_the_load_at_once_and_the_last_schoo
     files = office.put(replace(dump, students=changed, schools=shrunk), "next")
     for _ in range(2):
         refused = office.load(*files, within=40, code=1)
-        assert refused.says("it was refused as a whole (shrunk)")
+        assert refused.says("was refused as a whole (shrunk)")
         assert refused.says("--entities=last")
         report = office.report(job_of(refused), code=1)
         assert (report["state"], [each["refused"] for each in report["files"]]) == ("failed", ["shrunk"])

@@ -41,7 +41,7 @@ def load_under(
         return job.finish()
     if any(result.result == "stopped" for result in results):
         return job.leave()
-    problem = next((f"{each.path}: {each.reason or each.code}" for each in results if each.result == "failed"), None)
+    problem = next((each.reason or f"{each.path}: {each.code}" for each in results if each.result == "failed"), None)
     job.announced_all(_announced(cluster, job), problem)
     code = job.finish()
     if code is Exit.DETACHED:
@@ -96,7 +96,7 @@ def _read(job: SourceJob, cluster: Cluster, sent: FileResult) -> FileResult:
     if any(file in evidence.books.lines.fanned for file in files):
         return sent
     code = next((code for file in files if (code := evidence.codes.get((file, fan_out)))), "failed")
-    return replace(sent, result="failed", code=code, reason=f"it was refused as a whole ({code})")
+    return replace(sent, result="failed", code=code, reason=f"{sent.path} was refused as a whole ({code})")
 
 
 def _announced(cluster: Cluster, job: SourceJob) -> int:
