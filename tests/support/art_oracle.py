@@ -46,7 +46,7 @@ Said = dict[str, list[tuple[str, set[int]]]]
 def dumps(bootstrap: str, prefix: str, scratch: Path) -> Truth:
     """The dumps that are whole on the log."""
     truth = Truth()
-    versions = oracle.rebuild(bootstrap, prefix, scratch).whole.values()
+    versions = oracle.rebuild(bootstrap, prefix, scratch, ("chunks", "chunks-personal")).whole.values()
     for version in sorted(versions, key=lambda each: each.path):
         content = version.spool.read_bytes()
         if SCHOOLS_COLUMN in content.partition(b"\n")[0]:
@@ -59,10 +59,13 @@ def dumps(bootstrap: str, prefix: str, scratch: Path) -> Truth:
 
 
 def said(bootstrap: str, prefix: str, group: str) -> Said:
-    """What the receipts of a group say of lines; of each receipt's name the last one, as compaction leaves it."""
+    """What the receipts of a group say of lines; of each receipt's name the last one, as compaction leaves it.
+
+    Those of batches are left out: they tell of lines of which the receipt of their part tells again.
+    """
     last: dict[str, dict[str, Any]] = {}
     for ack in oracle.avro_records(bootstrap, f"{prefix}upload-acks", "UploadAck"):
-        if ack["group"] == group and ack["file"] is not None:
+        if ack["group"] == group and ack["file"] is not None and not ack["item"].startswith("batch/"):
             last[ack["item"]] = ack
     found: Said = {}
     for ack in last.values():

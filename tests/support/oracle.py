@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import reduce
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -141,11 +142,11 @@ def _newer(one: Version, other: Version) -> Version:
     return max(one, other, key=lambda version: version.first or (0, 0))
 
 
-def rebuild(bootstrap: str, prefix: str, scratch: Path) -> Truth:
+def rebuild(bootstrap: str, prefix: str, scratch: Path, topics: Collection[str] = ("chunks",)) -> Truth:
     """Put every version together again from its raw frames, below the folder `scratch`."""
     spools = Path(tempfile.mkdtemp(dir=scratch))
     versions: dict[str, Version] = {}
-    for message in messages(bootstrap, prefix + "chunks"):
+    for message in chain.from_iterable(messages(bootstrap, prefix + topic) for topic in topics):
         try:
             frame = msgpack.unpackb(message.value() or b"", raw=False, strict_map_key=False)
             file = (message.key() or b"").decode("ascii").split("/")[1]
