@@ -98,7 +98,15 @@ class Placement:
             acks_beginning, acks_end = watermarks(self._cluster, self._reader, acks_name, number)
             low = committed.offset if committed.offset >= 0 else beginning
             known = parse_metadata(committed.metadata)
-            if known is not None:
+            if low > end:
+                log.error(
+                    "the topic ends before the committed offset: made anew, or cut off; it is read from its beginning",
+                    group=self._group, topic=committed.topic, partition=number, committed=low, end=end,
+                )  # fmt: skip
+                position = low = beginning
+                # Older receipts are of messages that are gone, whose offsets others may have now.
+                receipts = self._receipts_by_time(committed.topic, number, low, acks_end)
+            elif known is not None:
                 position, receipts = known
             elif committed.offset < 0:
                 position, receipts = beginning, acks_beginning
@@ -139,7 +147,7 @@ class Placement:
                     for track in by_number.get(ack.partition, ()):
                         track.learn(ack, decode_key(key)[0])
 
-    def _receipts_by_time(self, topic: str, number: int, low: int, beginning: int) -> int:
+    def _receipts_by_time(self, topic: str, number: int, low: int, otherwise: int) -> int:
         """Where to read receipts from when a tool set the offset: by the time of the message there, less a minute."""
         wire = self._by_name[topic]
         for batch in read_now(self._cluster, wire, starts={number: low}, ends={number: low + 1}, consumer=self._reader):
@@ -150,8 +158,8 @@ class Placement:
                     [confluent_kafka.TopicPartition(acks, number, when)], timeout=COMMITTED_SECONDS
                 )[0]
                 if found.error is None and found.offset >= 0:
-                    return max(beginning, found.offset)
-        return beginning
+                    return found.offset
+        return otherwise
 
     def expired_files(self, topic: Topic, track: Track, start: int, end: int) -> list[FileEvent]:
         """The files of `topic` that lost frames in offsets `start` to `end` and that no receipt of the group covers.

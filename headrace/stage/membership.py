@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +31,8 @@ log = structlog.get_logger(__name__)
 _FATAL = (confluent_kafka.KafkaError._FATAL, confluent_kafka.KafkaError.FENCED_INSTANCE_ID)  # noqa: SLF001
 FORSAKEN_SECONDS = 30.0
 REVIVE_SECONDS = 1.0
+HUNG_TIMES = 4
+STANDARD_ERROR = 2
 
 
 class ForeignTopic(FatalError):
@@ -48,6 +51,12 @@ class TooFewPartitions(ConfigError):
     """Topic {topic} has {count} partitions, {other} {need}. Receipts go where their input came from."""
 
     code = "too-few-partitions"
+
+
+class LogCutOff(FatalError):
+    """Partition {partition} of {topic} ends at {end}, before offset {position} where {group} is: the topic was made anew, or has lost its end. The process starts again, and reads it from its beginning."""  # noqa: E501
+
+    code = "log-cut-off"
 
 
 class Forsaken(FatalError):
@@ -116,10 +125,18 @@ class Membership:
             self.join()
 
     def leave(self, seconds: float) -> None:
-        """Close the consumer, but wait no longer than `seconds`."""
-        worker = threading.Thread(target=self.consumer.close, daemon=True)
-        worker.start()
-        worker.join(seconds)
+        """Close the consumer, but wait no longer than `seconds`.
+
+        A close that meets a rebalance can wait for ever inside the client, with the interpreter's lock held (seen with
+        confluent-kafka 2.16.1): no Python runs any more then, so that a thread of C has to end the process.
+        """
+        faulthandler.dump_traceback_later(HUNG_TIMES * seconds, exit=True, file=STANDARD_ERROR)
+        try:
+            worker = threading.Thread(target=self.consumer.close, daemon=True)
+            worker.start()
+            worker.join(seconds)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
         self._placement.close()
 
     def check(self) -> None:
@@ -157,6 +174,8 @@ class Membership:
             return
         if beginning > track.taken:
             self._expired_while_running(track, beginning)
+        elif end < track.taken:
+            raise self._cut_off(track, end)
         elif end > track.taken:
             self.consumer.resume([wire])
 
@@ -168,7 +187,8 @@ class Membership:
     def consumer_error(self, message: RawMessage) -> None:
         """What librdkafka reports in place of a message: a position that expired, or a condition of its own.
 
-        Raises ConsumerFailed if the client cannot go on, GroupRefused or TopicRefused if it never may.
+        Raises ConsumerFailed if the client cannot go on, LogCutOff if the log ends before us, GroupRefused or
+        TopicRefused if it never may.
         """
         error = message.error()
         if error is None:
@@ -177,8 +197,11 @@ class Membership:
         if code == confluent_kafka.KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
             partition = Partition(self._topics[message.topic()].name, message.partition())
             if partition in self._tracks:
-                beginning, _ = self.consumer.get_watermark_offsets(self.on_the_wire(partition), timeout=10.0)
-                self._expired_while_running(self._tracks[partition], beginning)
+                track = self._tracks[partition]
+                beginning, end = self.consumer.get_watermark_offsets(self.on_the_wire(partition), timeout=10.0)
+                if end < track.taken:
+                    raise self._cut_off(track, end)
+                self._expired_while_running(track, beginning)
         elif code == confluent_kafka.KafkaError.GROUP_AUTHORIZATION_FAILED:
             raise GroupRefused(group=self._group)
         elif code == confluent_kafka.KafkaError.TOPIC_AUTHORIZATION_FAILED:
@@ -239,6 +262,12 @@ class Membership:
             del self._tracks[partition]
         for middleware in reversed(self._middleware):
             middleware.after_revoke(known, lost)
+
+    def _cut_off(self, track: Track, end: int) -> LogCutOff:
+        topic, number = self._wire[track.partition.topic], track.partition.number
+        # What it has stands for other messages than those that are there now: nothing more is said of it.
+        self._commits.give_up()
+        return LogCutOff(group=self._group, topic=topic, partition=number, end=end, position=track.taken)
 
     def _expired_while_running(self, track: Track, beginning: int) -> None:
         wire = self.on_the_wire(track.partition)
