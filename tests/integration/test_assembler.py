@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from headrace.broker import EmbeddedBroker
+from headrace.chunks.frames import Data, encode
 from headrace.kafka.clients import Cluster
 from headrace.keys import encode_key
 from headrace.receipts import receipt_key
@@ -147,6 +148,22 @@ def test_a_damaged_frame_fails_the_file_and_stands_among_the_dead_letters(
     (letter,) = dead_letters(cluster)
     assert letter.value() == b"\xc1garbage"
     assert files_below(tmp_path) == {}
+
+
+def test_a_frame_beyond_what_any_file_reaches_is_put_aside_with_its_file_and_the_rest_arrives(
+    cluster: Cluster, feeder: Feeder, tmp_path: Path
+) -> None:
+    file, other = FedFile(b"far", content(20_000)), FedFile(b"other", content(20_000, seed=2))
+    far = encode(Data(v=1, i=1, off=2**62, b=memoryview(b"far")))
+    feeder.send(file, file.open(), far, *file.data(), file.close())
+    feeder.send(other, *other.frames())
+    feeder.flush()
+    with running(assembler(tmp_path), cluster):
+        wait_until(lambda: len(receipts_on_log(cluster)) == 2, within=20)
+    assert outcomes(cluster) == {file.item: ("dead_lettered", "beyond-file"), other.item: ("delivered", None)}
+    (letter,) = dead_letters(cluster)
+    assert letter.value() == far
+    assert set(files_below(tmp_path)) == {b"other"}
 
 
 def test_a_file_whose_hash_differs_is_failed_and_never_gets_its_name(

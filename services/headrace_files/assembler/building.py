@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from headrace.chunks.frames import DEFAULT_ALGORITHM, Data, Open, Whole, new_hash
 from headrace.chunks.ranges import Ranges
+from headrace.errors import PoisonError
 from headrace.stage.arrivals import Arrival
 from headrace.stage.contract import Message
 from headrace_files.assembler.tree import Tree
@@ -17,6 +19,12 @@ if TYPE_CHECKING:
 
 MOST_OPEN_FILES = 200
 READ_BYTES = 1024 * 1024
+
+
+class BeyondFile(PoisonError):
+    """The frame has bytes for offset {offset}, where no file on this file system reaches."""
+
+    code = "beyond-file"
 
 
 class Building(Arrival):
@@ -73,7 +81,7 @@ class Partials:
     def write(self, building: Building, frame: Data) -> None:
         """Put the frame's bytes in their place; what is here already is not written again.
 
-        Raises DiskUnwell; the same frame may then be given again.
+        Raises DiskUnwell; the same frame may then be given again. Raises BeyondFile.
         """
         end = frame.off + len(frame.b)
         handle = self._handle(building.item)
@@ -82,6 +90,8 @@ class Partials:
             while written < len(frame.b):
                 written += os.pwrite(handle, frame.b[written:], frame.off + written)
         except OSError as error:
+            if error.errno in (errno.EFBIG, errno.EINVAL):
+                raise BeyondFile(offset=frame.off) from error
             raise self._tree.failure(error) from error
         if building.ranges.add(frame.off, end) and frame.off == building.hashed:
             building.hash.update(frame.b)

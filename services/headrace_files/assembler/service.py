@@ -131,7 +131,12 @@ class Assembler(Stage):
             # It slept in the middle of the batch, and another may have finished the file: it would get a new mtime.
             if self._acting and not self._context.may_act():
                 raise LeaseLost
-            self._partials.write(building, frame)
+            try:
+                self._partials.write(building, frame)
+            except PermanentError:
+                # The loop puts the frame aside, and with it the file.
+                self._forget(building)
+                raise
         elif isinstance(frame, Close):
             if frame.abort is not None:
                 self._abandon(building, frame.abort)
