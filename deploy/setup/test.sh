@@ -3,7 +3,7 @@
 # (clients, threads, topics) does not slow down the next. Two files run side by side, since they mostly wait; one that
 # fails so is run once more with the machine to itself, and says so. Exit 1 if a file failed twice.
 set -uo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit
 
 SIDE_BY_SIDE=2
 folder=$(mktemp -d)

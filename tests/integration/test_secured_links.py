@@ -104,17 +104,15 @@ def test_an_authority_that_nobody_named_is_not_trusted(kafka: Secured, prefix: s
     assert "ssl.ca.location" in str(error)
 
 
-def test_a_certificate_for_another_host_is_not_trusted(tmp_path: Path, prefix: str):
-    with secured(tmp_path, hosts=("kafka.example",)) as broker:
-        error = refused(broker.with_password("operator", prefix))
+def test_a_certificate_for_another_host_is_not_trusted(kafka: Secured):
+    error = refused(kafka.at_port(kafka.elsewhere_port))
     assert isinstance(error, KafkaNotTrusted)
     assert "not valid for '127.0.0.1'" in str(error)
     assert "kafka.bootstrap" in str(error)
 
 
-def test_a_certificate_that_ran_out_is_not_trusted(tmp_path: Path, prefix: str):
-    with secured(tmp_path, expired=True) as broker:
-        error = refused(broker.with_certificate("operator", prefix))
+def test_a_certificate_that_ran_out_is_not_trusted(kafka: Secured):
+    error = refused(kafka.at_port(kafka.late_port))
     assert isinstance(error, KafkaNotTrusted)
     assert "expired" in str(error)
     assert "renewed" in str(error)
@@ -140,8 +138,7 @@ def test_a_listener_that_speaks_another_protocol_is_told_from_one_that_is_away(k
         error = refused(KafkaSettings(bootstrap=bootstrap, properties={"security.protocol": protocol}))
         assert isinstance(error, WrongProtocol)
         assert f"set security.protocol = {wanted}" in str(error)
-    without_login = {"security.protocol": "SSL", "ssl.ca.location": str(kafka.authority.bundle)}
-    error = refused(KafkaSettings(bootstrap=kafka.sasl_bootstrap, properties=without_login))
+    error = refused(kafka.at_port(kafka.sasl_port))
     assert isinstance(error, KafkaUnreachable)
     assert "login" in str(error)
 

@@ -60,34 +60,42 @@ class Authority:
 
 
 class Secured:
-    """A running broker that listens thrice: open (who comes there may do all), SASL_SSL, and mutual TLS.
+    """A running broker that listens openly (who comes there may do all), with SASL_SSL, and with mutual TLS.
 
-    Parameters:
-        hosts: names in its certificate; clients come to 127.0.0.1.
-        expired: its certificate ran out yesterday.
+    Two more listeners have certificates that nobody should trust: one for another host, and one that ran out yesterday.
     """
 
-    def __init__(self, folder: Path, *, hosts: tuple[str, ...] = ("127.0.0.1",), expired: bool = False) -> None:
+    def __init__(self, folder: Path) -> None:
         self.authority = Authority.new(folder / "authority")
-        certificate, key = self.authority.issue("broker", *hosts, expired=expired)
-        store = folder / "broker.pem"
-        store.touch(mode=0o600)
-        store.write_bytes(_pkcs8(key.read_bytes()) + certificate.read_bytes())
-        self.sasl_port, self.tls_port = free_port(), free_port()
+        store = self._store(folder, "broker", "127.0.0.1")
+        elsewhere = self._store(folder, "elsewhere", "kafka.example")
+        late = self._store(folder, "late", "127.0.0.1", expired=True)
+        self.sasl_port, self.tls_port, self.elsewhere_port, self.late_port = (free_port() for _ in range(4))
+        listeners = ",".join(
+            f"{name}://127.0.0.1:{port}"
+            for name, port in (
+                ("PASSWORDS", self.sasl_port),
+                ("CERTIFICATES", self.tls_port),
+                ("ELSEWHERE", self.elsewhere_port),
+                ("LATE", self.late_port),
+            )
+        )
         self.broker = EmbeddedBroker(
             folder / "broker",
             free_port(),
             fast_start=True,
             extra={
-                "listeners": f"PASSWORDS://127.0.0.1:{self.sasl_port},CERTIFICATES://127.0.0.1:{self.tls_port}",
-                "advertised.listeners": f"PASSWORDS://127.0.0.1:{self.sasl_port},CERTIFICATES://127.0.0.1:{self.tls_port}",
-                "listener.security.protocol.map": "PASSWORDS:SASL_SSL,CERTIFICATES:SSL",
+                "listeners": listeners,
+                "advertised.listeners": listeners,
+                "listener.security.protocol.map": "PASSWORDS:SASL_SSL,CERTIFICATES:SSL,ELSEWHERE:SSL,LATE:SSL",
                 "listener.name.passwords.sasl.enabled.mechanisms": "SCRAM-SHA-512",
                 "listener.name.passwords.scram-sha-512.sasl.jaas.config": (
                     "org.apache.kafka.common.security.scram.ScramLoginModule required;"
                 ),
                 "listener.name.certificates.ssl.client.auth": "required",
                 "listener.name.certificates.ssl.principal.mapping.rules": "RULE:^.*CN=([^,]+).*$/$1/,DEFAULT",
+                "listener.name.elsewhere.ssl.keystore.location": str(elsewhere),
+                "listener.name.late.ssl.keystore.location": str(late),
                 "ssl.keystore.type": "PEM",
                 "ssl.keystore.location": str(store),
                 "ssl.truststore.type": "PEM",
@@ -97,6 +105,14 @@ class Secured:
             },
         )
         self.broker.start()
+
+    def _store(self, folder: Path, name: str, host: str, *, expired: bool = False) -> Path:
+        """A certificate of the broker's, with its key, as Kafka reads them."""
+        certificate, key = self.authority.issue(name, host, expired=expired)
+        store = folder / f"{name}.pem"
+        store.touch(mode=0o600)
+        store.write_bytes(_pkcs8(key.read_bytes()) + certificate.read_bytes())
+        return store
 
     @property
     def open_bootstrap(self) -> str:
@@ -144,6 +160,11 @@ class Secured:
             properties=self.certificate_properties(user) | _dotted(changed),
         )  # fmt: skip
 
+    def at_port(self, port: int) -> KafkaSettings:
+        """How anybody comes in through TLS at a port."""
+        properties = {"security.protocol": "SSL", "ssl.ca.location": str(self.authority.bundle)}
+        return KafkaSettings(bootstrap=f"127.0.0.1:{port}", properties=properties)
+
     def certificate_properties(self, user: str, *, expired: bool = False) -> dict[str, str]:
         certificate, key = self.authority.issue(user, expired=expired)
         return {
@@ -178,9 +199,9 @@ class Secured:
 
 
 @contextmanager
-def secured(folder: Path, *, hosts: tuple[str, ...] = ("127.0.0.1",), expired: bool = False) -> Iterator[Secured]:
+def secured(folder: Path) -> Iterator[Secured]:
     """A secured broker that is ended at the end."""
-    broker = Secured(folder, hosts=hosts, expired=expired)
+    broker = Secured(folder)
     try:
         yield broker
     finally:
