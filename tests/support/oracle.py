@@ -23,8 +23,10 @@ from typing import Any
 
 import fastavro
 import msgpack
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
+
+from tests.support.waiting import wait_until
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 SINGLE_OBJECT_HEADER = 10
@@ -38,7 +40,7 @@ def messages(bootstrap: str, topic: str) -> Iterator[Message]:
         left = set(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
         places = [TopicPartition(topic, number) for number in left]
         for place in places:
-            place.offset, _ = consumer.get_watermark_offsets(place, timeout=10)
+            place.offset = wait_until(lambda place=place: _beginning(consumer, place), within=30)[0]
         consumer.assign(places)
         while left:
             message = consumer.poll(30)
@@ -51,6 +53,15 @@ def messages(bootstrap: str, topic: str) -> Iterator[Message]:
                 left.discard(message.partition() or 0)
     finally:
         consumer.close()
+
+
+def _beginning(consumer: Consumer, place: TopicPartition) -> tuple[int]:
+    """The first offset of a partition. Raises AssertionError: a broker that has just started may not lead it yet."""
+    try:
+        first, _ = consumer.get_watermark_offsets(place, timeout=10)
+    except KafkaException as error:
+        raise AssertionError(error.args[0].str()) from error
+    return (first,)
 
 
 def partition_count(bootstrap: str, topic: str) -> int:
