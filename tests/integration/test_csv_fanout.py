@@ -23,6 +23,7 @@ from headrace_files.csv_fanout.settings import CsvFanoutSettings
 from tests.support import records
 from tests.support.dead import as_json, headrace
 from tests.support.feeding import FedFile, Feeder
+from tests.support.feeds import declare
 from tests.support.processes import Service
 from tests.support.running import dead_letters, header, new_cluster, receipts_on_log, running
 from tests.support.waiting import wait_until
@@ -45,11 +46,8 @@ POINTS = (
 def folder(tmp_path: Path) -> Path:
     """A folder of datasets of one's own: `feed`, and `shrinking`, which may not lose more than a tenth."""
     place = tmp_path / "datasets"
-    place.mkdir()
     for name, rules in (("feed", "bad_rows = 10"), ("shrinking", "shrink = 0.1")):
-        columns = "\n".join(f'[[columns]]\nname = "{column}"' for column in "abc")
-        text = f'name = "{name}"\npurpose = "a test"\nkey = ["a"]\nquoting = "none"\n[rules]\n{rules}\n{columns}\n'
-        (place / f"{name}.toml").write_text(text, "utf-8")
+        declare(place, name, "abc", rules=rules, extra='quoting = "none"')
     return place
 
 

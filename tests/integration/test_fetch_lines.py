@@ -13,24 +13,13 @@ from headrace.broker import EmbeddedBroker
 from headrace.datasets.catalogue import Datasets
 from headrace.kafka.admin import create_missing
 from tests.support import oracle, records, sent
+from tests.support.feeds import declare
 from tests.support.jobs import Site, books_from_raw, check_books
 from tests.support.running import new_cluster
 from tests.support.sftp import FaultySftp
 
 pytestmark = pytest.mark.kafka
 
-DATASET = """
-name = "feed"
-purpose = "a test"
-key = ["a"]
-quoting = "none"
-[rules]
-bad_rows = 10
-[[columns]]
-name = "a"
-[[columns]]
-name = "b"
-"""
 ROWS = 5000
 
 
@@ -45,8 +34,7 @@ def test_a_dump_with_bad_rows_balances_line_by_line_and_each_bad_one_is_named(
     broker: EmbeddedBroker, prefix: str, tmp_path: Path, server: FaultySftp
 ) -> None:
     folder = tmp_path / "datasets"
-    folder.mkdir()
-    (folder / "feed.toml").write_text(DATASET, "utf-8")
+    declare(folder, "feed", "ab", rules="bad_rows = 10", extra='quoting = "none"')
     datasets = Datasets(folder)
     create_missing(new_cluster(broker.bootstrap, prefix), [dataset.topic for dataset in datasets.values()])
     bad = sorted(random.Random(3).sample(range(2, ROWS + 2), 7))

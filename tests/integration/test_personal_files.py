@@ -20,6 +20,7 @@ from headrace_files.csv_fanout.settings import CsvFanoutSettings
 from tests.support import records
 from tests.support.dead import as_json, headrace
 from tests.support.feeding import FedFile, Feeder
+from tests.support.feeds import declare
 from tests.support.processes import Service
 from tests.support.running import new_cluster, receipts_on_log, running
 from tests.support.sent import events, versions
@@ -36,12 +37,8 @@ MEBIBYTE = 1024 * 1024
 def folder(tmp_path: Path) -> Path:
     """Two datasets of the same form: `people`, which is personal, and `places`."""
     place = tmp_path / "datasets"
-    place.mkdir()
-    columns = "\n".join(f'[[columns]]\nname = "{column}"' for column in "abc")
     for name, personal in (("people", "true"), ("places", "false")):
-        rules = "[rules]\nshrink = 0.1\n"
-        text = f'name = "{name}"\npurpose = "a test"\nkey = ["a"]\npersonal = {personal}\n{rules}{columns}\n'
-        (place / f"{name}.toml").write_text(text, "utf-8")
+        declare(place, name, "abc", rules="shrink = 0.1", extra=f"personal = {personal}")
     return place
 
 

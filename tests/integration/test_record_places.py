@@ -21,23 +21,12 @@ from headrace_files.csv_fanout.settings import CsvFanoutSettings
 from tests.support import records
 from tests.support.dead import headrace
 from tests.support.feeding import FedFile, Feeder
+from tests.support.feeds import declare
 from tests.support.running import new_cluster, receipts_on_log, running
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 
-DATASET = """
-name = "feed"
-purpose = "a test"
-key = ["a"]
-quoting = "none"
-[rules]
-bad_rows = 10
-[[columns]]
-name = "a"
-[[columns]]
-name = "b"
-"""
 ROWS = 300
 CLEAN = FedFile(b"clean", b"a,b\n" + b"".join(b"%d,x\n" % row for row in range(ROWS)), dataset="feed")
 MIXED = FedFile(
@@ -52,8 +41,7 @@ class World:
 
     def __init__(self, bootstrap: str, prefix: str, folder: Path) -> None:
         datasets = folder / "datasets"
-        datasets.mkdir()
-        (datasets / "feed.toml").write_text(DATASET, "utf-8")
+        declare(datasets, "feed", "ab", rules="bad_rows = 10", extra='quoting = "none"')
         self.dataset: Dataset = Datasets(datasets)["feed"]
         self.cluster: Cluster = new_cluster(bootstrap, prefix)
         create_missing(self.cluster, [self.dataset.topic])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from headrace.broker import EmbeddedBroker
 from headrace.kafka.clients import Cluster
+from tests.support import oracle
 from tests.support.processes import HEADRACE, Service
 from tests.support.running import new_cluster
 from tests.support.sent import contents, versions
@@ -137,7 +137,8 @@ def test_an_upload_that_was_killed_goes_on_where_it_was(
     first = Service("upload", tmp_path, ["upload", tmp_path / "large"], environment)
     first.start("sender.between-frames:200")
     first.await_point()
-    time.sleep(0.5)  # what is under way reaches the log, as it would anyway
+    chunks = cluster.settings.prefix + "chunks"
+    wait_until(lambda: sum(1 for _ in oracle.messages(cluster.bootstrap, chunks)) >= 200, within=20)
     first.kill()
     done = upload(environment, tmp_path / "large")
     assert done.returncode == 0, done.stderr
