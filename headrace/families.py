@@ -7,7 +7,7 @@ Source: design section 2.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
@@ -85,7 +85,8 @@ class StageEntry:
     the setting that says where it writes: a replay into another place changes that one. `send_once` is a SendOnce, of a
     source that sends single files on request. `duties` are tasks beside its own work for which it needs access to more
     of Kafka, see `headrace.kafka.access.DUTIES`. `foreign` is the setting that names a topic of somebody else that it
-    reads; such a topic has its name as it is, without our prefix.
+    reads; such a topic has its name as it is, without our prefix. `datasets_unless` is for a stage that has to do with
+    files of datasets only: the setting that makes it take others as well.
     """
 
     name: str
@@ -100,6 +101,7 @@ class StageEntry:
     send_once: str | None = None
     duties: Sequence[str] = ()
     foreign: str | None = None
+    datasets_unless: str | None = None
 
     def uses(self, topic: str) -> bool:
         """Whether it reads or writes the topic of that name."""
@@ -263,6 +265,18 @@ def demos() -> dict[str, DemoEntry]:
 def pages() -> dict[str, PageEntry]:
     """All pages that families offer to the console, by name."""
     return {page.name: page for family in families() for page in family.pages}
+
+
+def configured(sources: Sources, of: Iterable[StageEntry]) -> Iterator[tuple[StageEntry, ServiceSettings]]:
+    """Services with the settings of each of their instances; one that cannot run as it stands does nothing."""
+    for stage in of:
+        name, model = stage.name, stage.load_settings()
+        for instance in ("", *sources.instances(name, model)):
+            try:
+                values = sources.section(f"{name}.{instance}" if instance else name, model).values
+            except ConfigError:
+                continue
+            yield stage, values
 
 
 def stage_named(section: str) -> StageEntry:

@@ -90,6 +90,7 @@ def verify(
         since=None if since is None else since_milliseconds(since, datetime.now(UTC).astimezone()),
         sink=sink,
         look=look,
+        sources=session.sources,
     )
     report: Report
     if json:

@@ -8,7 +8,7 @@ Source: design section 1, rule 3.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Literal
 
 import msgspec
@@ -71,19 +71,23 @@ class Account(msgspec.Struct, frozen=True):
         return bool(self.entries) and all(entry.good for entry in self.entries.values())
 
 
-def accounts(evidence: Evidence, positions: Positions) -> Iterator[Account]:
+def accounts(evidence: Evidence, positions: Positions, of_datasets: Container[str] = ()) -> Iterator[Account]:
     """An account of every version, in the order in which the sources spoke; versions only receipts know come last.
 
     Parameters:
         positions: who must have what. A version that a group has passed without a receipt is missing; before that it
             is open.
+        of_datasets: groups that must have only files that name a dataset. What they say of others counts all the same,
+            and one that has handled such a file must have all.
     """
+    only = frozenset(group for group in positions if group in of_datasets and not evidence.takes_others(group))
     later = _later_attempts(evidence)
     for file, sent in evidence.versions.items():
         entries = {
             group: _entry(sent, evidence, group, topics[sent.topic].get(sent.partition))
             for group, topics in positions.items()
             if sent.topic in topics
+            and (sent.dataset is not None or group not in only or evidence.said(group, sent.file))
         }
         if later:
             attempts = [other for attempt, other in later.get(_content(sent), ()) if attempt > sent.attempt]

@@ -50,6 +50,7 @@ class Sent(msgspec.Struct, frozen=True, gc=False):
     at: int
     offset: int
     topic: str = CHUNKS.name
+    dataset: str | None = None
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
@@ -108,6 +109,7 @@ class Evidence:
             at=event.at,
             offset=offset,
             topic=CHUNKS.name if event.topic is None else sys.intern(event.topic),
+            dataset=sys.intern(event.dataset) if event.dataset else None,
         )
 
     def take_receipt(self, ack: UploadAck) -> None:
@@ -173,6 +175,18 @@ class Evidence:
     def stray_messages(self) -> int:
         """How many dead messages belong to no file and nothing was decided on."""
         return sum((group, item) not in self.decisions for group, items in self.stray.items() for item in items)
+
+    def said(self, group: str, file: bytes) -> bool:
+        """Whether a group said anything of a version."""
+        return file in self.receipts.get(group, ()) or file in self.dead.get(group, ())
+
+    def takes_others(self, group: str) -> bool:
+        """Whether a group has handled a file that names no dataset, and not only passed it by."""
+        versions = self.versions
+        return any(
+            received.outcome != "unchanged" and file in versions and versions[file].dataset is None
+            for file, received in self.receipts.get(group, {}).items()
+        )
 
     def groups(self) -> dict[str, set[str]]:
         """Every group that said anything of a file, with the topics of those files.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
 from typing import Any
 
 import confluent_kafka
 from confluent_kafka import ConsumerGroupTopicPartitions
 
+from headrace.config import Sources
 from headrace.errors import ConfigError
+from headrace.families import StageEntry, configured, stages
 from headrace.kafka.clients import Cluster, KafkaUnreachable
 from headrace.topics import CHUNK_TOPICS
 
@@ -53,3 +56,28 @@ def positions(cluster: Cluster) -> Committed:
 def belongs_to(group: str, sink: str, prefix: str) -> bool:
     """Whether `group` serves `sink`, which may be a sink's name, `service.sink`, or the group's full name."""
     return group in (sink, prefix + sink) or group.removeprefix(prefix).partition(".")[2] == sink
+
+
+def takers_of_others(sources: Sources | None) -> frozenset[str]:
+    """The groups, without prefix, of which settings on this machine say that they take files that name no dataset."""
+    found = set()
+    for stage, values in () if sources is None else configured(sources, _of_datasets()):
+        sink = getattr(values, "sink", None)
+        if stage.datasets_unless is not None and getattr(values, stage.datasets_unless):
+            found.add(f"{stage.name}.{sink}")
+    return frozenset(found)
+
+
+def of_datasets_only(groups: Iterable[str], prefix: str, others: Container[str] = ()) -> frozenset[str]:
+    """Those of some groups whose service has to do with files of datasets only.
+
+    Parameters:
+        others: see `takers_of_others`.
+    """
+    services = {stage.name for stage in _of_datasets()}
+    short = ((group, group.removeprefix(prefix)) for group in groups)
+    return frozenset(group for group, name in short if name.partition(".")[0] in services and name not in others)
+
+
+def _of_datasets() -> list[StageEntry]:
+    return [stage for stage in stages().values() if stage.datasets_unless is not None]

@@ -63,13 +63,14 @@ def verdict(outcome: Outcome) -> str:
     if not totals.versions and not totals.stray_dead_letters:
         return "Nothing to verify: no such file is on the log."
     versions = f"{totals.versions:,} file version{'s' if totals.versions != 1 else ''} ({size_text(totals.sent_bytes)})"
-    if totals.unreceived:
+    if totals.versions and totals.unreceived == totals.versions:
         return f"Not balanced: no group has read any of {versions} yet."
     wrong: tuple[tuple[Status, str], ...] = (("failed", "failed"), ("missing", "missing"), ("open", "still open"))
     settled = sum(book.settled.total() for book in totals.books.values())
     groups = f"{len(totals.books)} group{'s' if len(totals.books) != 1 else ''}"
     if totals.bad:
         counts = [(name, sum(book.left(status) for book in totals.books.values())) for status, name in wrong]
+        counts.append(("read by no group", totals.unreceived))
         told = ", ".join(f"{count:,} {name}" for name, count in counts if count)
         line = f"Not balanced: {told} of {versions} in {groups}"
     elif totals.put_aside:

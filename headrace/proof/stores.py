@@ -8,8 +8,8 @@ from threading import Lock
 from pydantic import BaseModel
 
 from headrace.config import Sources
-from headrace.errors import ConfigError, TransientError
-from headrace.families import stages
+from headrace.errors import TransientError
+from headrace.families import configured, stages
 from headrace.objects.errors import ObjectMissing
 from headrace.objects.settings import BucketSettings
 from headrace.objects.store import Head, ObjectStore
@@ -19,16 +19,8 @@ from headrace.proof.destinations import Unreadable
 def configured_buckets(sources: Sources) -> dict[str, BucketSettings]:
     """Every bucket that the settings of a service on this machine name, by its name."""
     found: dict[str, BucketSettings] = {}
-    for name, stage in stages().items():
-        model = stage.load_settings()
-        instances = [key for key, value in sources.tables.get(name, {}).items() if isinstance(value, dict)]
-        for section in (name, *(f"{name}.{instance}" for instance in instances)):
-            try:
-                values = sources.section(section, model).values
-            except ConfigError:
-                # A section that cannot run as it stands reads no bucket either.
-                continue
-            found |= buckets_in(values)
+    for _, values in configured(sources, stages().values()):
+        found |= buckets_in(values)
     return found
 
 

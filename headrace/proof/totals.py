@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import NamedTuple
 
 import msgspec
 
@@ -50,6 +51,17 @@ class Book(msgspec.Struct):
         self.put_aside += other.put_aside
 
 
+class Kind(NamedTuple):
+    """What decides which groups must have a version, and how it stands with those that have not spoken of it.
+
+    `topic` is that of its frames, `of_dataset` whether it names a dataset.
+    """
+
+    topic: str
+    state: FileState
+    of_dataset: bool
+
+
 class Totals(msgspec.Struct):
     """The sums over all groups, and what follows from them."""
 
@@ -58,7 +70,8 @@ class Totals(msgspec.Struct):
     sent_bytes: int = 0
     unannounced: int = 0
     stray_dead_letters: int = 0
-    states: Counter[tuple[str, FileState]] = msgspec.field(default_factory=Counter)
+    kinds: Counter[Kind] = msgspec.field(default_factory=Counter)
+    unread: Counter[Kind] = msgspec.field(default_factory=Counter)
 
     def take(self, account: Account) -> None:
         """Add one version; each exactly once."""
@@ -67,27 +80,35 @@ class Totals(msgspec.Struct):
             self.unannounced += 1
         else:
             self.sent_bytes += account.sent.size or 0
-            self.states[account.sent.topic, account.sent.state] += 1
+            kind = Kind(account.sent.topic, account.sent.state, account.sent.dataset is not None)
+            self.kinds[kind] += 1
+            if not account.entries:
+                self.unread[kind] += 1
         for group, entry in account.entries.items():
             book = self.books.get(group)
             if book is None:
                 book = self.books[group] = Book()
             book.take(account, entry)
 
-    def expect_also(self, group: str, topic: str) -> None:
-        """A group without a committed position turned up late: it has no receipt of any version of `topic` so far."""
+    def expect_also(self, group: str, topic: str, *, of_datasets: bool) -> None:
+        """A group without a committed position turned up late: it has no receipt of any version of `topic` so far.
+
+        Parameters:
+            of_datasets: whether it must have only files that name a dataset.
+        """
         book = self.books.setdefault(group, Book())
-        for (of, state), count in self.states.items():
-            if of != topic:
+        for kind, count in self.kinds.items():
+            if kind.topic != topic or (of_datasets and not kind.of_dataset):
                 continue
-            status: Status = "unchanged" if state == "aborted" else "failed" if state == "expired" else "open"
+            self.unread.pop(kind, None)
+            status: Status = "unchanged" if kind.state == "aborted" else "failed" if kind.state == "expired" else "open"
             book.counts[status] += count
             book.bad += 0 if status in GOOD else count
 
     @property
     def unreceived(self) -> int:
-        """Versions, where there is no group at all."""
-        return 0 if self.books else self.versions
+        """Versions that no group must have: nobody reads them."""
+        return self.unread.total()
 
     @property
     def bad(self) -> int:

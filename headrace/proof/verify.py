@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from headrace.config import Sources
 from headrace.kafka.clients import Cluster
 from headrace.proof.books import Account, Positions, accounts, expectations
 from headrace.proof.destinations import Check, Look
 from headrace.proof.evidence import Evidence, Received
-from headrace.proof.groups import UnknownSink, belongs_to, positions
+from headrace.proof.groups import UnknownSink, belongs_to, of_datasets_only, positions, takers_of_others
 from headrace.proof.log import Name, Reader
 from headrace.proof.totals import Totals
 from headrace.stage.contract import Version
@@ -48,6 +49,7 @@ class Verification:
         name: only this file; `since`: only what happened from then on, milliseconds since the epoch.
         sink: only the groups of this sink.
         look: how to look at destinations again; None leaves them alone.
+        sources: settings, which may say of a group that it takes files that name no dataset.
     """
 
     cluster: Cluster
@@ -55,6 +57,7 @@ class Verification:
     since: int | None = None
     sink: str | None = None
     look: Look | None = None
+    sources: Sources | None = None
 
     def run(self, outcome: Outcome) -> Iterator[tuple[Account, Checks]]:
         """Every version with its entry per group, and what was found at the destination per group.
@@ -65,16 +68,18 @@ class Verification:
         committed = {group: found for group, found in positions(self.cluster).items() if self._wanted(group)}
         topics = {group: frozenset(found) for group, found in committed.items()}
         reader = Reader(self.cluster, self.since, self.name, self._wanted, topics)
+        others = takers_of_others(self.sources)
         seen: dict[str, set[str]] = {}
         # Partition by partition; a group that is only known by its receipts may turn up in a later one.
         for evidence in reader.evidence():
             for group, said in evidence.groups().items():
                 of_group = seen.setdefault(group, set())
+                only = group in self._of_datasets([group], others)
                 for topic in said - of_group - committed.get(group, {}).keys():
-                    outcome.totals.expect_also(group, topic)
+                    outcome.totals.expect_also(group, topic, of_datasets=only)
                 of_group |= said
             expected = expectations(seen, committed)
-            yield from self._slice(evidence, expected, outcome)
+            yield from self._slice(evidence, expected, self._of_datasets(expected, others), outcome)
             # Before the next partition's evidence is gathered.
             del evidence
         outcome.undecodable = reader.undecodable
@@ -86,9 +91,14 @@ class Verification:
     def _wanted(self, group: str) -> bool:
         return self.sink is None or belongs_to(group, self.sink, self.cluster.settings.prefix)
 
-    def _slice(self, evidence: Evidence, expected: Positions, outcome: Outcome) -> Iterator[tuple[Account, Checks]]:
+    def _of_datasets(self, groups: Iterable[str], others: Container[str]) -> frozenset[str]:
+        return of_datasets_only(groups, self.cluster.settings.prefix, others)
+
+    def _slice(
+        self, evidence: Evidence, expected: Positions, of_datasets: Container[str], outcome: Outcome
+    ) -> Iterator[tuple[Account, Checks]]:
         checks: Mapping[bytes, Checks] = {}
-        found: Iterable[Account] = accounts(evidence, expected)
+        found: Iterable[Account] = accounts(evidence, expected, of_datasets)
         if self.look is not None:
             found = list(found)
             meant = [account for account in found if self._meant(account)]

@@ -58,6 +58,7 @@ family = Family(
             factory="headrace_files.csv_fanout.service:service",
             check="headrace_files.checks:csv_fanout",
             metrics="headrace_files.csv_fanout.service:METRICS",
+            datasets_unless="paths",
             reads=("chunks", "chunks-personal"),
             writes=("upload-acks", "dead-letters", "records.*", "jobs"),
         ),

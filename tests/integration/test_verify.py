@@ -190,6 +190,30 @@ def test_one_sink_can_be_asked_alone(log: Log, verify: Verify) -> None:
     assert "archiver.lake" in output
 
 
+def test_a_fan_out_that_runs_at_night_only_need_not_have_files_of_no_dataset(
+    log: Log, verify: Verify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree, night = log.group("assembler.main"), log.group("csv_fanout.night", read_to=15)
+    for number in range(6):
+        log.received(log.sent(b"run/%d" % number), tree)
+    assert verify()[0] == 0
+    students = log.sent(b"students.csv", dataset="students")
+    log.received(students, tree)
+    code, output = verify("--json")
+    files, summary = objects(output)
+    assert code == 1
+    assert files["students.csv"]["groups"][night]["status"] == "open"
+    assert summary["groups"][night]["sent"] == 1
+    log.received(students, night)
+    assert verify()[0] == 0
+    # Where settings say that it takes files by their paths, it must have them.
+    monkeypatch.setenv("HEADRACE_CSV_FANOUT__SINK", "night")
+    monkeypatch.setenv("HEADRACE_CSV_FANOUT__PATHS", json.dumps({"art_students": "run/"}))
+    code, output = verify()
+    assert code == 1
+    assert last_line(output).startswith("Not balanced: 6 still open")
+
+
 def test_another_hash_than_the_senders_is_a_failure(log: Log, verify: Verify) -> None:
     tree = log.group("assembler.main")
     log.received(log.sent(b"a"), tree, hash=b"x" * 32)

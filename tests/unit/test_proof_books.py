@@ -121,6 +121,38 @@ def test_a_personal_file_is_expected_of_those_who_read_its_topic_or_left_a_recei
     }  # fmt: skip
 
 
+def test_a_fan_out_that_runs_at_times_need_not_have_files_that_name_no_dataset() -> None:
+    fan_out = "headrace.csv_fanout.records"
+    plain, refused, rows = sent(), sent(b"refused"), sent(b"rows", dataset="students")
+    evidence = Evidence()
+    for offset, event in enumerate((plain, refused, rows)):
+        evidence.take_event(event, offset)
+    evidence.take_receipt(dead_message(refused, group=fan_out))
+    positions = {TREE: {"chunks": {0: 5}}, fan_out: {"chunks": {0: 5}}}
+    found = {each.file: each.entries for each in accounts(evidence, positions, {fan_out})}
+    assert found[plain.file].keys() == {TREE}
+    assert found[refused.file][fan_out].status == "dead_lettered"
+    assert found[rows.file][fan_out].status == "open"
+    # One that takes files by their paths has said so by now.
+    evidence.take_receipt(receipt(refused, "delivered", fan_out))
+    found = {each.file: each.entries for each in accounts(evidence, positions, {fan_out})}
+    assert found[plain.file][fan_out].status == "open"
+
+
+def test_a_file_that_nobody_must_have_is_not_balanced_though_others_are() -> None:
+    rows, plain = sent(b"rows", dataset="students"), sent()
+    evidence = Evidence()
+    evidence.take_event(plain, 0)
+    evidence.take_event(rows, 1)
+    evidence.take_receipt(receipt(rows, group=LAKE))
+    totals = Totals()
+    for account in accounts(evidence, {LAKE: {"chunks": {0: 21}}}, {LAKE}):
+        totals.take(account)
+    assert (totals.unreceived, totals.exit_code) == (1, 1)
+    totals.expect_also(TREE, "chunks", of_datasets=False)
+    assert totals.unreceived == 0
+
+
 def test_a_group_that_passed_a_file_without_a_receipt_misses_it() -> None:
     file = sent()
     found, totals = books_of(file, positions={TREE: {0: 21}})

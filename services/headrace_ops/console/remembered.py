@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from pyroaring import BitMap64
 
@@ -66,11 +66,14 @@ class Files:
         found = (sent for sent in self._evidence.versions.values() if wanted in sent.path.lower())
         return heapq.nlargest(most, found, key=lambda sent: sent.at)
 
-    def accounts(self, files: Iterable[bytes], positions: Positions) -> dict[bytes, Account]:
+    def accounts(
+        self, files: Iterable[bytes], positions: Positions, of_datasets: Container[str] = ()
+    ) -> dict[bytes, Account]:
         """What became of some versions in every group that must have them, as `headrace verify` says it.
 
         Parameters:
             positions: committed offsets.
+            of_datasets: groups that must have only files that name a dataset.
         """
         wanted = set(files)
         whole, part = self._evidence, Evidence()
@@ -85,7 +88,8 @@ class Files:
         for group, dead in whole.dead.items():
             part.dead[group] = {file: dead[file] for file in known & dead.keys()}
         expected = expectations(part.groups(), positions)
-        return {account.file: account for account in accounts(part, expected) if account.file in wanted}
+        drawn = accounts(part, expected, of_datasets)
+        return {account.file: account for account in drawn if account.file in wanted}
 
     def versions_of(self, path: bytes) -> list[Sent]:
         """The remembered versions of a path, by its id, the newest first."""

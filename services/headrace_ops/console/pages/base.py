@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from headrace.errors import ConfigError, HeadraceError, TransientError
 from headrace.families import pages
 from headrace.kafka.clients import Cluster
 from headrace.pages import Page
+from headrace.proof.groups import of_datasets_only, takers_of_others
 from headrace.topics import Topic
 from headrace_ops.console.guard import PROOF_FIELD, Form
 from headrace_ops.console.redriving import Busy, Redriving
@@ -76,6 +77,14 @@ class Console:
             yield
         finally:
             self.reading.release()
+
+    def of_datasets(self, groups: Iterable[str]) -> frozenset[str]:
+        """Those of some groups that must have only files that name a dataset."""
+        try:
+            others = takers_of_others(self.settings.sources())
+        except ConfigError:
+            others = frozenset()
+        return of_datasets_only(groups, self.cluster.settings.prefix, others)
 
     def failed(self, request: Request, error: Exception) -> HTMLResponse:
         """The page for what went wrong; a part of a page gets its message alone."""

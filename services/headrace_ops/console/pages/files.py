@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 
 from starlette.requests import Request
@@ -21,12 +22,16 @@ LONGEST_NAME = 4096
 def routes(console: Console) -> list[Route]:
     """The routes of these pages."""
 
+    def remembered_accounts(files: Sequence[bytes]) -> dict[bytes, Account]:
+        positions = console.watch.chunk_positions()
+        return console.watch.files.accounts(files, positions, console.of_datasets(positions))
+
     def search(request: Request) -> Response:
         name = request.query_params.get("name", "").strip()[:LONGEST_NAME]
         with console.watch.lock:
             found = console.watch.files.search(name.encode("utf-8", "replace"), SHOWN)
             remembered = len(console.watch.files)
-            accounts = console.watch.files.accounts([sent.file for sent in found], console.watch.chunk_positions())
+            accounts = remembered_accounts([sent.file for sent in found])
         hits = [accounts[sent.file] for sent in found]
         return console.render(
             request, "files.html", name=name, hits=hits, most=SHOWN, remembered=remembered, verdict=verdict
@@ -37,7 +42,7 @@ def routes(console: Console) -> list[Route]:
         if file is None:
             return console.missing(request, "A file is named by its id, 32 hexadecimal digits.")
         with console.watch.lock:
-            account = console.watch.files.accounts([file], console.watch.chunk_positions()).get(file)
+            account = remembered_accounts([file]).get(file)
             sent = None if account is None else account.sent
             versions = [] if sent is None else console.watch.files.versions_of(sent.path_id)
         return console.render(
@@ -58,8 +63,9 @@ def routes(console: Console) -> list[Route]:
                 sent = None if account is None else account.sent
         name = Name(text.encode("utf-8", "surrogateescape")) if sent is None else Name(sent.path, sent.source)
         outcome = Outcome()
+        settings = console.settings.sources()
         with console.reading_the_log():
-            drawn = (account for account, _ in Verification(console.cluster, name=name).run(outcome))
+            drawn = (account for account, _ in Verification(console.cluster, name=name, sources=settings).run(outcome))
             found: list[Account] = list(islice((each for each in drawn if file in (None, each.file)), SHOWN))
         return console.render(request, "checked.html", accounts=found, name=text, verdict=verdict)
 
