@@ -78,24 +78,42 @@ def texts(body: bytes) -> list[str]:
     return values
 
 
-def decode_record(raw: bytes, schemas: tuple[bytes, ...]) -> Record | EndMarker:
-    """What is in a message of a dataset's topic: a record, or the end of a file.
+class RecordDecoder:
+    """Decodes the messages of one dataset's topic; remembers what the records of a file begin with.
 
     Parameters:
         schemas: fingerprints that records of the dataset may have.
-
-    Raises UnknownSchema for another one, MalformedEvent for anything else that is wrong.
     """
-    if len(raw) < HEADER_BYTES or raw[:2] != MARKER:
-        refuse_schema_id(raw)
-        raise MalformedEvent(event="record", problem="the single-object header is missing")
-    mark = raw[2:HEADER_BYTES]
-    if mark not in schemas:
-        if mark in marks_of(EndMarker):
-            return decode(raw, EndMarker)
-        raise UnknownSchema(fingerprint=mark.hex())
-    job, file, line, position = _begin(raw)
-    return Record(job=job, file=file, line=line, body=raw[position:], schema=mark)
+
+    def __init__(self, schemas: tuple[bytes, ...]) -> None:
+        self._schemas = schemas
+        self._beginning: bytes | None = None
+        self._schema = self._file = b""
+        self._job: str | None = None
+
+    def decode(self, raw: bytes) -> Record | EndMarker:
+        """What is in a message of a dataset's topic: a record, or the end of a file.
+
+        Raises UnknownSchema for another schema, MalformedEvent for anything else that is wrong.
+        """
+        if self._beginning is None or not raw.startswith(self._beginning):
+            if len(raw) < HEADER_BYTES or raw[:2] != MARKER:
+                refuse_schema_id(raw)
+                raise MalformedEvent(event="record", problem="the single-object header is missing")
+            schema = raw[2:HEADER_BYTES]
+            if schema not in self._schemas:
+                if schema in marks_of(EndMarker):
+                    return decode(raw, EndMarker)
+                raise UnknownSchema(fingerprint=schema.hex())
+            self._job, self._file, place = _beginning(raw)
+            self._schema, self._beginning = schema, raw[:place]
+        line, place = _line(raw, len(self._beginning))
+        return Record(job=self._job, file=self._file, line=line, body=raw[place:], schema=self._schema)
+
+
+def decode_record(raw: bytes, schemas: tuple[bytes, ...]) -> Record | EndMarker:
+    """What is in one message; see `RecordDecoder`, which is for many."""
+    return RecordDecoder(schemas).decode(raw)
 
 
 def origin(raw: bytes) -> tuple[bytes, int]:
@@ -103,30 +121,37 @@ def origin(raw: bytes) -> tuple[bytes, int]:
 
     Raises MalformedEvent.
     """
-    _, file, line, _ = _begin(raw)
-    return file, line
+    _, file, place = _beginning(raw)
+    return file, _line(raw, place)[0]
 
 
-def _begin(raw: bytes) -> tuple[str | None, bytes, int, int]:
-    """Job, file and line, and where the dataset's fields begin."""
+def _beginning(raw: bytes) -> tuple[str | None, bytes, int]:
+    """Job and file, and where the line stands."""
     try:
-        job, position = None, HEADER_BYTES + 1
+        job, place = None, HEADER_BYTES + 1
         branch = raw[HEADER_BYTES]
         if branch == 2:
-            length, position = _long(raw, position)
-            if length < 0 or position + length > len(raw):
+            length, place = _long(raw, place)
+            if length < 0 or place + length > len(raw):
                 raise IndexError
-            job = raw[position : position + length].decode()
-            position += length
+            job = raw[place : place + length].decode()
+            place += length
         elif branch != 0:
             raise ValueError("branch")
-        file = raw[position : position + _ID_BYTES]
+        file = raw[place : place + _ID_BYTES]
         if len(file) < _ID_BYTES:
             raise IndexError
-        line, position = _long(raw, position + _ID_BYTES)
     except (IndexError, ValueError) as error:
         raise MalformedEvent(event="record", problem=type(error).__name__) from error
-    return job, file, line, position
+    return job, file, place + _ID_BYTES
+
+
+def _line(raw: bytes, place: int) -> tuple[int, int]:
+    """The line, and where the dataset's fields begin."""
+    try:
+        return _long(raw, place)
+    except (IndexError, ValueError) as error:
+        raise MalformedEvent(event="record", problem=type(error).__name__) from error
 
 
 def _long(raw: bytes, position: int) -> tuple[int, int]:

@@ -193,7 +193,7 @@ class BoundedPass:
     def _take(self, raws: Sequence[RawMessage]) -> None:
         batch: list[Message] = []
         for raw in raws:
-            if not self._is_meant(raw) or self._decoder.not_for_us(raw):
+            if not self._is_meant(raw):
                 continue
             partition = self._decoder.partition(raw)
             try:
@@ -202,6 +202,8 @@ class BoundedPass:
                 self._deliver(batch)
                 batch = []
                 self._context.poison(partition, raw, error)
+                continue
+            if message is None:
                 continue
             self._watch(message)
             batch.append(message)

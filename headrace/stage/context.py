@@ -87,6 +87,16 @@ class StageContext:
             partition = partition_of(key[0], self._cluster.partitions(topic))
         self._outbox.send(topic, encode_key(key), data, partition, delivered=delivered)
 
+    def emit_all(
+        self,
+        topic: Topic,
+        partition: int,
+        messages: Sequence[tuple[bytes, bytes | None]],
+        delivered: Callable[[int], None],
+    ) -> None:
+        """Send many values to one partition; see the contract."""
+        self._outbox.send_all(topic, partition, messages, delivered)
+
     def open(self, item: str, first: Message) -> None:
         """Begin an item; see the contract."""
         self._tracks[first.partition].open(item, first)

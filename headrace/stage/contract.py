@@ -16,7 +16,7 @@ from typing import ClassVar, NamedTuple, Protocol
 
 from headrace import deadletter
 from headrace.chunks.frames import Frame
-from headrace.errors import HeadraceError
+from headrace.errors import FatalError, HeadraceError
 from headrace.events import Covers, Event, UploadAck
 from headrace.keys import Key
 from headrace.topics import Topic
@@ -41,6 +41,12 @@ class Version(NamedTuple):
         if self.ctime_ns is not None and other.ctime_ns is not None and self.ctime_ns != other.ctime_ns:
             return self.ctime_ns > other.ctime_ns
         return self.first > other.first
+
+
+class BeginAnew(FatalError):
+    """What the stage works on is not what it began with: {problem}; it begins anew from its committed offset."""
+
+    code = "begin-anew"
 
 
 @dataclass(slots=True)
@@ -90,6 +96,20 @@ class Context(Protocol):
             value: an event or frame; bytes as they are; None removes the key from a compacted topic.
             partition: by default the one of the key's first part.
             delivered: called with the offset, in the loop's thread, once the broker has it.
+        """
+
+    def emit_all(
+        self,
+        topic: Topic,
+        partition: int,
+        messages: Sequence[tuple[bytes, bytes | None]],
+        delivered: Callable[[int], None],
+    ) -> None:
+        """Send many values to one partition, in their order; a receipt handed over later follows them onto the log.
+
+        Parameters:
+            messages: encoded keys, and values as they are on the wire; None removes the key from a compacted topic.
+            delivered: called with the last one's offset, in the loop's thread, once the broker has all of them.
         """
 
     def open(self, item: str, first: Message) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from headrace import deadletter
 from headrace.chunks import frames
 from headrace.chunks.frames import Frame
 from headrace.codec import avro
-from headrace.codec.records import decode_record
+from headrace.codec.records import RecordDecoder, decode_record
 from headrace.events import Event
 from headrace.kafka.raw import RawMessage
-from headrace.keys import Key, decode_key
+from headrace.keys import MAXIMUM_KEY_BYTES, Key, decode_key
 from headrace.stage.contract import Message, Partition
 from headrace.topics import Topic
 
@@ -23,6 +24,7 @@ class Decoder:
         self._topics = topics
         self._group = group.encode()
         self._partitions: dict[tuple[str, int], Partition] = {}
+        self._values = {name: _decoder(topic) for name, topic in topics.items()}
 
     def partition(self, raw: RawMessage) -> Partition:
         """Where the message comes from, by catalogue name."""
@@ -32,41 +34,42 @@ class Decoder:
             found = self._partitions[place] = Partition(self._topics[place[0]].name, place[1])
         return found
 
-    def not_for_us(self, raw: RawMessage) -> bool:
-        """Whether the message was re-driven for another group, or only takes back an older one of the same key."""
-        if raw.value() is None and "compact" in self._topics[raw.topic()].cleanup:
-            return True
-        headers = raw.headers()
-        return bool(headers) and any(
-            name == deadletter.REDRIVE_FOR and value != self._group for name, value in headers or ()
-        )
-
-    def decode(self, raw: RawMessage, partition: Partition | None = None) -> Message:
+    def decode(self, raw: RawMessage, partition: Partition | None = None) -> Message | None:
         """The message with its key and value decoded.
+
+        None if it is not for this group: re-driven for another one, or it only takes back an older one of its key.
 
         Parameters:
             partition: where it comes from, if that was asked before.
 
         Raises PoisonError if that cannot be done.
         """
-        topic = self._topics[raw.topic()]
-        value = raw.value() or b""
-        partition, offset = partition or self.partition(raw), raw.offset()
-        coordinates = f"{topic.name}:{partition.number}:{offset}"
-        key = (coordinates,) if topic.framing == "foreign" else decode_key(raw.key())
-        item = key[-1] if topic.item == "key" else coordinates
+        name = raw.topic()
+        topic, value, headers = self._topics[name], raw.value(), raw.headers()
+        if value is None and "compact" in topic.cleanup:
+            return None
+        if headers and any(each == deadletter.REDRIVE_FOR and of != self._group for each, of in headers):
+            return None
+        partition, offset, raw_key = partition or self.partition(raw), raw.offset(), raw.key()
+        if topic.framing == "foreign":
+            key: Key = (f"{topic.name}:{partition.number}:{offset}",)
+        elif raw_key is not None and raw_key.isalnum() and len(raw_key) <= MAXIMUM_KEY_BYTES:
+            # The keys of most records, and nothing in them to be decoded.
+            key = (raw_key.decode("ascii"),)
+        else:
+            key = decode_key(raw_key)
+        item = key[-1] if topic.item == "key" else f"{topic.name}:{partition.number}:{offset}"
+        value = value or b""
         return Message(
-            partition=partition,
-            offset=offset,
-            time=raw.timestamp()[1],
-            key=key,
-            path=key[0],
-            item=item,
-            value=decode_value(topic, value),
-            raw=value,
-            raw_key=raw.key(),
-            headers=raw.headers() or (),
-        )
+            partition, offset, raw.timestamp()[1], key, key[0], item, self._values[name](value), value, raw_key,
+            headers or (),
+        )  # fmt: skip
+
+
+def _decoder(topic: Topic) -> Callable[[bytes], Frame | Event | bytes]:
+    if topic.framing == "records":
+        return RecordDecoder(topic.schemas).decode
+    return partial(decode_value, topic)
 
 
 def decode_value(topic: Topic, value: bytes) -> Frame | Event | bytes:

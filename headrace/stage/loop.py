@@ -53,13 +53,17 @@ class Unexpected(PermanentError):
 
 @dataclass(slots=True)
 class _Held:
-    """Messages of one paused partition that the stage has to be given again."""
+    """Messages of one paused partition that the stage has to be given again.
+
+    `passed` is the offset after the last message that came meanwhile and is nothing for the stage.
+    """
 
     until: float
     attempt: int = 0
     messages: deque[Message] = field(default_factory=deque)
     size: int = 0
     paused: bool = False
+    passed: int = 0
 
 
 class Loop:
@@ -181,22 +185,20 @@ class Loop:
     def _take(self, raw_messages: Sequence[RawMessage]) -> None:
         """Decode, and hand to the stage what belongs to it."""
         batch: list[Message] = []
+        passed: dict[Partition, int] = {}
         size = 0
         for raw in raw_messages:
             if raw.error() is not None:
                 self._membership.consumer_error(raw)
                 continue
             partition = self._decoder.partition(raw)
-            track = self._tracks.get(partition)
-            if track is None or raw.offset() < track.taken:
+            track, offset = self._tracks.get(partition), raw.offset()
+            if track is None or offset < track.taken:
                 # Revoked, or given to us twice: the client may fetch from its last position again.
                 continue
-            track.taken = raw.offset() + 1
+            track.taken = offset + 1
             size += len(raw)
             try:
-                if self._decoder.not_for_us(raw):
-                    track.position = max(track.position, raw.offset() + 1)
-                    continue
                 message = self._decoder.decode(raw, partition)
             except PermanentError as error:
                 # What came before it is handled first: its item may be opened there, and log order is kept.
@@ -204,7 +206,10 @@ class Loop:
                 batch = []
                 if partition in self._tracks:
                     self.context.poison(partition, raw, error)
-                    track.position = max(track.position, raw.offset() + 1)
+                    self._pass(partition, offset + 1)
+                continue
+            if message is None:
+                passed[partition] = offset + 1
                 continue
             held = self._held.get(partition)
             if held is not None:
@@ -217,6 +222,16 @@ class Loop:
         if raw_messages:
             self._average_bytes += 0.2 * (max(1.0, size / len(raw_messages)) - self._average_bytes)
         self._deliver(batch)
+        for partition, offset in passed.items():
+            self._pass(partition, offset)
+
+    def _pass(self, partition: Partition, offset: int) -> None:
+        """There is nothing to handle before `offset`, but for what is held: that must not be committed."""
+        held, track = self._held.get(partition), self._tracks.get(partition)
+        if held is not None:
+            held.passed = offset
+        elif track is not None:
+            track.position = max(track.position, offset)
 
     def _deliver(self, batch: Sequence[Message], attempt: int = 0) -> None:
         """Give a batch to the stage; on failure partition by partition, then message by message."""
@@ -265,10 +280,12 @@ class Loop:
         return failure
 
     def _advance(self, batch: Sequence[Message]) -> None:
-        for message in batch:
-            track = self._tracks.get(message.partition)
+        # Messages are in log order, so the last one of each partition stays.
+        last = {message.partition: message.offset for message in batch}
+        for partition, offset in last.items():
+            track = self._tracks.get(partition)
             if track is not None:
-                track.position = max(track.position, message.offset + 1)
+                track.position = max(track.position, offset + 1)
 
     def _hold(self, batch: Sequence[Message], error: TransientError, attempt: int) -> None:
         partition = batch[0].partition
@@ -319,8 +336,10 @@ class Loop:
             self._deliver(messages, held.attempt)
             again = self._held.get(partition)
             if again is not None:
-                again.paused = held.paused
-            elif held.paused:
+                again.paused, again.passed = held.paused, held.passed
+                continue
+            self._pass(partition, held.passed)
+            if held.paused:
                 self._membership.resume(partition)
                 self._resumed[partition] = (now + WATCH_RESUMED_SECONDS, self._tracks[partition].taken)
                 for middleware in reversed(self._middleware):

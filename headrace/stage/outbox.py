@@ -14,6 +14,7 @@ from headrace.topics import Topic
 
 Headers = Sequence[tuple[str, bytes]]
 Delivered = Callable[[int], None]
+Report = Callable[[confluent_kafka.KafkaError | None, confluent_kafka.Message], None]
 
 FULL_QUEUE_WAIT = 0.05
 FLUSH_SECONDS = 10.0
@@ -32,7 +33,8 @@ class Outbox:
         self._cluster = cluster
         self._producer = producer
         self._next = 0
-        self._unacknowledged: dict[int, None] = {}
+        self._oldest_known = 0
+        self._unacknowledged: set[int] = set()
         self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
         self._failure: NotDelivered | None = None
 
@@ -51,22 +53,24 @@ class Outbox:
 
         What is `awaited` holds back later receipts; receipts themselves are not, so that they share batches.
         """
-        serial = None
-        if awaited:
-            serial = self._next
-            self._next += 1
-            self._unacknowledged[serial] = None
-        name = self._cluster.topic_name(topic)
-        report = partial(self._report, serial, name, delivered)
-        while True:
-            try:
-                self._producer.produce(
-                    name, value, key, partition=partition, headers=list(headers) or None, on_delivery=report
-                )
-            except BufferError:
-                self._producer.poll(FULL_QUEUE_WAIT)
-                continue
+        report = partial(self._report, self._serial() if awaited else None, delivered)
+        self._produce(self._cluster.topic_name(topic), value, key, partition, report, list(headers) or None)
+
+    def send_all(
+        self, topic: Topic, partition: int, messages: Sequence[tuple[bytes, bytes | None]], delivered: Delivered
+    ) -> None:
+        """Hand keys and values to the producer, for one partition, in their order; all of them are awaited.
+
+        What is told of the last one, with its offset, holds for all: an idempotent producer keeps the order of a
+        partition. To be told of each costs more than to send it.
+        """
+        if not messages:
             return
+        name = self._cluster.topic_name(topic)
+        for key, value in messages[:-1]:
+            self._produce(name, value, key, partition, self._look)
+        key, value = messages[-1]
+        self._produce(name, value, key, partition, partial(self._report, self._serial(), delivered))
 
     def after_all(self, action: Callable[[], None]) -> None:
         """Do `action` once everything sent so far is acknowledged; now, if nothing is under way."""
@@ -103,26 +107,57 @@ class Outbox:
             raise self._failure
         return not remaining
 
+    def _serial(self) -> int:
+        serial = self._next
+        self._next += 1
+        self._unacknowledged.add(serial)
+        return serial
+
+    def _produce(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int,
+        report: Report,
+        headers: list[tuple[str, str | bytes | None]] | None = None,
+    ) -> None:
+        while True:
+            try:
+                self._producer.produce(topic, value, key, partition, report, headers=headers)
+            except BufferError:
+                self._producer.poll(FULL_QUEUE_WAIT)
+                continue
+            return
+
     def _oldest(self) -> int:
-        return next(iter(self._unacknowledged), self._next)
+        oldest, unacknowledged = self._oldest_known, self._unacknowledged
+        while oldest < self._next and oldest not in unacknowledged:
+            oldest += 1
+        self._oldest_known = oldest
+        return oldest
 
     def _report(
         self,
         serial: int | None,
-        topic: str,
         delivered: Delivered | None,
         error: confluent_kafka.KafkaError | None,
         message: confluent_kafka.Message,
     ) -> None:
-        if error is not None:
-            self._failure = NotDelivered(topic=topic, problem=error.str())
+        self._look(error, message)
+        if error is not None or (serial is not None and self._failure is not None):
+            # One that was refused before may be among those that this one speaks for.
             return
         if delivered is not None:
             offset = message.offset()
             delivered(-1 if offset is None else offset)
         if serial is not None:
-            del self._unacknowledged[serial]
+            self._unacknowledged.remove(serial)
             self._release()
+
+    def _look(self, error: confluent_kafka.KafkaError | None, message: confluent_kafka.Message) -> None:
+        if error is not None:
+            self._failure = NotDelivered(topic=message.topic() or "?", problem=error.str())
 
     def _release(self) -> None:
         while self._waiting and self._waiting[0][0] <= self._oldest():

@@ -19,7 +19,6 @@ import structlog
 from headrace.errors import FatalError, TransientError
 from headrace.kafka.clients import METADATA_SECONDS, Cluster
 from headrace.kafka.reading import read_now
-from headrace.keys import encode_key
 from headrace.stage.contract import Context
 from headrace.state.store import Store
 from headrace.topics import Topic
@@ -41,6 +40,9 @@ _READING = {
     "queued.min.messages": 10_000,
     "queued.max.messages.kbytes": 1024,
 }
+
+
+_NOTHING = object()
 
 
 class StateNotReady(TransientError):
@@ -66,10 +68,10 @@ class _Part:
         self.gone = threading.Event()
         self.failure: Exception | None = None
         self.topic_id = ""
-        self.under_way: dict[bytes, tuple[int, bytes | None]] = {}
+        # All changes that are not in the store yet; those of them that the broker has, in their order.
+        self.recent: dict[bytes, bytes | None] = {}
         self.confirmed: dict[bytes, bytes | None] = {}
         self.reaches = 0
-        self.serial = 0
         self.thread: threading.Thread | None = None
 
 
@@ -119,36 +121,26 @@ class KeyedState:
         if not part.ready.is_set():
             raise StateNotReady(partition=partition, topic=self._topic.name)
 
-    def get(self, partition: int, keys: Sequence[str]) -> list[bytes | None]:
-        """The values of `keys` (one-part keys), in their order; None where nothing is known."""
+    def get(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of encoded keys, in their order; None where nothing is known."""
         part = self._parts[partition]
-        raw = [encode_key((key,)) for key in keys]
-        values = part.store.get(raw)
-        if part.under_way or part.confirmed:
-            for index, key in enumerate(raw):
-                if key in part.under_way:
-                    values[index] = part.under_way[key][1]
-                elif key in part.confirmed:
-                    values[index] = part.confirmed[key]
-        return values
+        values = part.store.get(keys)
+        if not part.recent:
+            return values
+        return list(map(part.recent.get, keys, values))
 
-    def put(self, partition: int, key: str, value: bytes | None) -> None:
-        """Change what is known of `key` (None: nothing any more); a later receipt follows it onto the log."""
+    def put(self, partition: int, changes: Mapping[bytes, bytes | None]) -> None:
+        """Change what is known of encoded keys (None: nothing any more); a later receipt follows that onto the log."""
         part = self._parts[partition]
-        raw = encode_key((key,))
-        part.serial += 1
-        serial = part.serial
-        part.under_way[raw] = (serial, value)
+        part.recent.update(changes)
 
         def delivered(offset: int) -> None:
-            part.confirmed[raw] = value
+            part.confirmed.update(changes)
             part.reaches = offset + 1
-            if part.under_way.get(raw, (0, None))[0] == serial:
-                del part.under_way[raw]
             if len(part.confirmed) >= WRITE_EVERY:
                 self._write(part)
 
-        self._context.emit(self._topic, (key,), value, partition=partition, delivered=delivered)
+        self._context.emit_all(self._topic, partition, list(changes.items()), delivered)
 
     def tick(self) -> None:
         """Move confirmed changes into the caches."""
@@ -163,6 +155,10 @@ class KeyedState:
     def _write(part: _Part) -> None:
         if part.confirmed and not part.gone.is_set():
             part.store.write(part.confirmed.items(), part.topic_id, part.reaches)
+            recent = part.recent
+            for key, value in part.confirmed.items():
+                if recent.get(key, _NOTHING) is value:
+                    del recent[key]
             part.confirmed = {}
 
     def _close(self, part: _Part) -> None:

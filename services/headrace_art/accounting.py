@@ -95,6 +95,10 @@ class FilePart:
         """What became of a line."""
         self.bitmap(outcome, code).add(line)
 
+    def settle_all(self, lines: BitMap64, outcome: Outcome, code: str | None = None) -> None:
+        """What became of these lines."""
+        self.bitmap(outcome, code).update(lines)
+
     def settled_as(self, line: int, outcome: Outcome) -> bool:
         """Whether this is what became of a line."""
         return any(line in lines for (known, _), lines in self._outcomes.items() if known == outcome)

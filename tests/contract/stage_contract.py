@@ -148,6 +148,27 @@ class StageContract(ABC):
             wait_until(lambda: len(self.receipts(cluster)) >= 5, within=20)
         assert self.delivered(cluster) == Counter({fed.item: 1 for fed in items})
 
+    def test_poison_behind_messages_that_have_to_wait_does_not_make_them_forgotten(
+        self, cluster: Cluster, feeder: Feeder, tmp_path: Path
+    ) -> None:
+        (fed,) = self.feed(feeder, 1)
+        topic, key, _, partition = fed.messages[-1]
+        feeder.raw(topic, b"\x00junk", key, partition)
+        feeder.flush()
+        stage = self.stage(tmp_path)
+        waiting: set[int] = set()
+
+        def unwell(_self: Stage, batch: Sequence[Message]) -> None:
+            waiting.update(message.offset for message in batch)
+            raise Unwell(what="the outside", problem="a test says so")
+
+        stage.handle = MethodType(unwell, stage)  # type: ignore[method-assign]
+        with running(stage, cluster):
+            # Of a foreign topic the stage itself must find it out.
+            wait_until(lambda: dead_letters(cluster) or len(waiting) > len(fed.messages), within=20)
+        with running(self.stage(tmp_path), cluster):
+            wait_until(lambda: self.delivered(cluster) == Counter({fed.item: 1}), within=20)
+
     def test_nothing_is_committed_before_its_receipt_is_on_the_log(
         self, cluster: Cluster, feeder: Feeder, tmp_path: Path
     ) -> None:

@@ -13,6 +13,7 @@ from headrace.broker import EmbeddedBroker
 from headrace.codec import avro
 from headrace.kafka.admin import create_missing
 from headrace.kafka.clients import Cluster
+from headrace.keys import encode_key
 from headrace.stage.contract import Context, Message, Partition, Stage
 from headrace.state.keyed import KeyedState, StateNotReady
 from headrace.topics import FILES, UPLOAD_ACKS, Topic
@@ -50,9 +51,10 @@ class Counter(Stage):
             if self._context.done(message):
                 continue
             self._context.open(message.item, message)
-            (known,) = self.state.get(message.partition.number, [message.path])
+            key = encode_key((message.path,))
+            (known,) = self.state.get(message.partition.number, [key])
             count = int(known or b"0") + 1
-            self.state.put(message.partition.number, message.path, str(count).encode())
+            self.state.put(message.partition.number, {key: str(count).encode()})
             self.seen[message.path] = count
             self._context.receipt(receipts.settle(self._context.group, message, message.offset, "delivered"))
 
@@ -123,29 +125,25 @@ def test_a_cache_older_than_tombstones_last_is_read_anew(
 
 
 def test_two_changes_of_a_key_under_way_at_once_end_with_the_later(cluster: Cluster, tmp_path: Path) -> None:
-    sent: list[Callable[[int], None] | None] = []
+    sent: list[Callable[[int], None]] = []
 
     class Waiting:
-        def emit(
-            self, topic: Topic, key: object, value: object, *, partition: int | None = None,
-            delivered: Callable[[int], None] | None = None,
-        ) -> None:  # fmt: skip
+        def emit_all(self, topic: Topic, partition: int, messages: object, delivered: Callable[[int], None]) -> None:
             sent.append(delivered)
 
     state = KeyedState(cluster, COUNTS, tmp_path)
     state.setup(Waiting())  # type: ignore[arg-type]
     state.assigned([0])
     wait_until(lambda: is_ready(state), within=10)
-    state.put(0, "key", b"one")
-    state.put(0, "key", b"two")
-    assert state.get(0, ["key"]) == [b"two"]
+    state.put(0, {b"key": b"one"})
+    state.put(0, {b"key": b"two"})
+    assert state.get(0, [b"key"]) == [b"two"]
     for offset, delivered in enumerate(sent):
-        assert delivered is not None
         delivered(offset)
         state.tick()
-        assert state.get(0, ["key"]) == [b"two"]
-    state.put(0, "key", None)
-    assert state.get(0, ["key"]) == [None]
+        assert state.get(0, [b"key"]) == [b"two"]
+    state.put(0, {b"key": None})
+    assert state.get(0, [b"key"]) == [None]
     state.close()
 
 

@@ -45,8 +45,8 @@ class Known(NamedTuple):
     @property
     def raw(self) -> bytes:
         """The state's value."""
-        order, line = self.order.to_bytes(ORDER_BYTES, "big"), self.line.to_bytes(LINE_BYTES, "big")
-        return b"".join((self.hash, self.mark, order, line, *self.before))
+        place = (self.order << 8 * LINE_BYTES | self.line).to_bytes(ORDER_BYTES + LINE_BYTES, "big")
+        return b"".join((self.hash, self.mark, place, *self.before))
 
 
 def unchanged(raw: bytes | None, digest: bytes, mark: bytes) -> bool:
@@ -99,5 +99,6 @@ def confirmed(
     before = replaced
     if known is not None and known.mark == mark:
         before = (known.hash, *known.before, *replaced)
-    distinct = tuple(dict.fromkeys(each for each in before if each != digest))
-    return Known(digest, mark, order, line, distinct[:MOST_BEFORE])
+    if before:
+        before = tuple(dict.fromkeys(each for each in before if each != digest))[:MOST_BEFORE]
+    return Known(digest, mark, order, line, before)

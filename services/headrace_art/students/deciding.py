@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from headrace.codec.records import Record
 from headrace.datasets.catalogue import Dataset
 from headrace.errors import PermanentError
 from headrace.events import Outcome
+from headrace.keys import encode_key
 from headrace.stage.contract import Message
 from headrace.state.keyed import KeyedState
 from headrace_art.accounting import FilePart
@@ -40,13 +42,17 @@ class Pending:
     part: FilePart
     message: Message
     line: int
-    key: str
+    key: bytes
     digest: bytes = b""
     known: Known | None = None
     replaced: tuple[bytes, ...] = ()
-    ssid: str = ""
     student: bytes = b""
     problem: PermanentError | None = None
+
+    @property
+    def ssid(self) -> str:
+        """ART's id of the student."""
+        return str(orjson.loads(self.student)["ssid"])
 
     @property
     def partition(self) -> int:
@@ -92,8 +98,9 @@ class Decider:
         self._state = state
         self._mapper = StudentMapper(art.mapping, schools)
         self._reader = Reader(dataset, self._mapper, schools, self._policy)
-        self._busy: dict[tuple[int, str], list[_Row]] = {}
-        self._suspended: dict[FilePart, dict[str, list[tuple[_Row, bytes]]]] = {}
+        # By partition and key: the rows that came while one of the same student is under way.
+        self._busy: defaultdict[int, dict[bytes, list[_Row] | None]] = defaultdict(dict)
+        self._suspended: dict[FilePart, dict[bytes, list[tuple[_Row, bytes]]]] = {}
         self.unknown_grades = 0
 
     def decide(self, part: FilePart, rows: Sequence[tuple[Message, Record]], *, forced: bool = False) -> list[Pending]:
@@ -104,20 +111,26 @@ class Decider:
         """
         return list(self._decided([_Row(part, message, record, forced) for message, record in rows]))
 
-    def confirm(self, pending: Pending) -> None:
-        """Remember that ART has saved a row."""
-        mark = pending.part.file[:MARK_BYTES]
-        known = confirmed(pending.known, pending.digest, mark, pending.message.order, pending.line, pending.replaced)
-        self._state.put(pending.partition, pending.key, known.raw)
+    def confirm(self, saved: Iterable[Pending]) -> None:
+        """Remember that ART has saved these rows."""
+        changes: defaultdict[int, dict[bytes, bytes | None]] = defaultdict(dict)
+        for row in saved:
+            mark = row.part.file[:MARK_BYTES]
+            known = confirmed(row.known, row.digest, mark, row.message.order, row.line, row.replaced)
+            changes[row.partition][row.key] = known.raw
+        for number, each in changes.items():
+            self._state.put(number, each)
 
-    def released(self, pending: Pending) -> list[Pending]:
-        """A student is settled: what is to be done with the rows that waited for it."""
-        waiting = self._busy.pop((pending.partition, pending.key), None)
-        if not waiting:
-            return []
-        for row in waiting:
-            row.part.pending -= 1
-        return list(self._decided([row for row in waiting if not row.part.cancelled]))
+    def released(self, settled: Iterable[Pending]) -> list[Pending]:
+        """These students are settled: what is to be done with the rows that waited for them."""
+        found: list[Pending] = []
+        for pending in settled:
+            waiting = self._busy[pending.partition].pop(pending.key, None)
+            if waiting:
+                for row in waiting:
+                    row.part.pending -= 1
+                found += self._decided([row for row in waiting if not row.part.cancelled])
+        return found
 
     def late(self, part: FilePart) -> list[Pending]:
         """The part is at its end: rows that waited for another to replace them count after all, the last of each."""
@@ -133,28 +146,25 @@ class Decider:
         numbers = frozenset(partitions)
         for part in [part for part in self._suspended if part.first.partition.number in numbers]:
             del self._suspended[part]
-        gone = [place for place in self._busy if place[0] in numbers]
-        for place in gone:
-            del self._busy[place]
-        return len(gone)
+        return sum(len(self._busy.pop(number, ())) for number in numbers)
 
     def _decided(self, rows: Sequence[_Row]) -> Iterator[Pending]:
         """What is to be done about rows of one partition."""
         if not rows:
             return
         number = rows[0].message.partition.number
-        remembered = self._state.get(number, [row.message.path for row in rows])
-        for row, raw in zip(rows, remembered, strict=True):
-            pending = self._one(row, number, raw)
+        keys = [_key(row.message) for row in rows]
+        for row, key, raw in zip(rows, keys, self._state.get(number, keys), strict=True):
+            pending = self._one(row, key, raw)
             if pending is not None:
                 yield pending
 
-    def _one(self, row: _Row, number: int, raw: bytes | None) -> Pending | None:
+    def _one(self, row: _Row, key: bytes, raw: bytes | None) -> Pending | None:
         part, message, record, forced = row
-        place = (number, message.path)
-        busy = self._busy.get(place)
-        if busy is not None:
-            busy.append(row)
+        busy = self._busy[message.partition.number]
+        if key in busy:
+            waiting = busy[key] = busy[key] or []
+            waiting.append(row)
             part.pending += 1
             return None
         try:
@@ -163,7 +173,7 @@ class Decider:
             mark = record.file[:MARK_BYTES]
             if not forced and unchanged(raw, digest, mark):
                 if self._suspended:
-                    self._replaced(part, message.path)
+                    self._replaced(part, key)
                 part.settle(record.line, "unchanged")
                 return None
             known = Known.of(raw)
@@ -175,17 +185,17 @@ class Decider:
             if forced and found not in (Verdict.DELIVERED, Verdict.SUPERSEDED):
                 found = Verdict.SEND
             if found is Verdict.WAIT:
-                self._suspended.setdefault(part, {}).setdefault(message.path, []).append((row, digest))
+                self._suspended.setdefault(part, {}).setdefault(key, []).append((row, digest))
                 return None
-            replaced = self._replaced(part, message.path)
+            replaced = self._replaced(part, key)
             if found is not Verdict.SEND:
                 part.settle(record.line, *_SETTLED[found])
                 return None
-            return self._made(row, place, digest, known, replaced, school)
+            return self._made(row, key, digest, known, replaced, school)
         except PermanentError as error:
-            return Pending(part, message, record.line, message.path, problem=error)
+            return Pending(part, message, record.line, key, problem=error)
 
-    def _replaced(self, part: FilePart, key: str) -> tuple[bytes, ...]:
+    def _replaced(self, part: FilePart, key: bytes) -> tuple[bytes, ...]:
         """The rows that waited for this one: it replaces them."""
         suspended = self._suspended.get(part)
         rows = suspended.pop(key, ()) if suspended else ()
@@ -196,7 +206,7 @@ class Decider:
     def _made(
         self,
         row: _Row,
-        place: tuple[int, str],
+        key: bytes,
         digest: bytes,
         known: Known | None,
         replaced: tuple[bytes, ...],
@@ -213,9 +223,13 @@ class Decider:
             part.settle(record.line, "held", UNKNOWN_SCHOOL)
             return None
         self.unknown_grades += mapped.unknown_grade is not None
-        self._busy[place] = []
+        self._busy[message.partition.number][key] = None
         # A copy: the encoder's own buffer was cut to size in place, with a hole of kilobytes behind each student.
-        return Pending(
-            part, message, record.line, message.path, digest, known, replaced, mapped.student["ssid"],
-            memoryview(orjson.dumps(mapped.student)).tobytes(),
-        )  # fmt: skip
+        student = memoryview(orjson.dumps(mapped.student)).tobytes()
+        return Pending(part, message, record.line, key, digest, known, replaced, student)
+
+
+def _key(message: Message) -> bytes:
+    """What a student goes by in the state: the record's key, however it was escaped."""
+    raw = message.raw_key or b""
+    return encode_key((message.path,)) if b"%" in raw else raw

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import structlog
 from pyroaring import BitMap64
@@ -30,7 +30,7 @@ from headrace_art.client.timing import SystemTime, Time
 from headrace_art.confirmed import Confirmed
 from headrace_art.earlier import QUIET_SECONDS, Earlier
 from headrace_art.resending import RESEND
-from headrace_art.students.batches import BatchLines
+from headrace_art.students.batches import DELIVERED, Done, by_part, lines_of
 from headrace_art.students.deciding import Decider, Pending
 from headrace_art.students.sending import Limits, Sender, Settled
 from headrace_art.students.settings import StudentsSettings
@@ -93,7 +93,7 @@ class Students(Stage):
         self._in_hand = 0
         self._assigned: set[int] = set()
         self._waiting_for: dict[str, float] = {}
-        self._results: deque[tuple[Sequence[Settled], str | None]] = deque()
+        self._results: deque[tuple[Sequence[Done], str | None]] = deque()
         self._failures: deque[BaseException] = deque()
         self._sender: Sender | None = None
         self._background = Background(self._connected, self._failures.append)
@@ -208,7 +208,8 @@ class Students(Stage):
         limits = Limits(settings.slow, settings.stall, settings.access_wait)
 
         def settled(rows: Sequence[Settled], batch_id: str | None) -> None:
-            self._results.append((rows, batch_id))
+            # They are what `_submit` has handed over.
+            self._results.append((cast("Sequence[Done]", rows), batch_id))
 
         async with ArtClient(self._art, time=self._time) as client:
             self._sender = Sender(client, self._time, self._context.may_act, settled, limits, self._limit)
@@ -296,31 +297,27 @@ class Students(Stage):
             rows, self._queue, self._queue_bytes = self._queue, [], 0
             self._background.submit(lambda sender: sender.send(rows))
 
-    def _take_in(self, rows: Sequence[Settled], batch_id: str | None) -> None:
+    def _take_in(self, rows: Sequence[Done], batch_id: str | None) -> None:
         """Settle rows, and say where ART tells of their batch."""
-        batch: dict[FilePart, BatchLines] = {}
-        for pending, problem in rows:
-            assert isinstance(pending, Pending)  # noqa: S101 - what `_submit` has handed over
-            self._settled(pending, problem)
-            if batch_id is not None and not pending.part.cancelled:
-                batch.setdefault(pending.part, BatchLines()).add(pending, problem)
-        for part, lines in batch.items():
-            where = batch_url(self._art, batch_id or "")
-            part.batches += part is next(iter(batch))
-            part.hand_over_batch(self._context, batch_id or "", where, lines.by_outcome, lines.last)
-
-    def _settled(self, pending: Pending, problem: PermanentError | None) -> None:
-        part = pending.part
-        if part.cancelled:
-            return
-        self._in_hand -= 1
-        part.pending -= 1
-        if problem is None:
-            self._decider.confirm(pending)
-            part.settle(pending.line, "delivered")
-        else:
-            self._dead_letter(pending, problem)
-        self._do(self._decider.released(pending))
+        told = False
+        for part, mine in by_part(rows).items():
+            if part.cancelled:
+                continue
+            self._in_hand -= len(mine)
+            part.pending -= len(mine)
+            saved = [row for row, problem in mine if problem is None]
+            self._decider.confirm(saved)
+            lines = lines_of(mine)
+            part.settle_all(lines.get(DELIVERED, BitMap64()), "delivered")
+            for row, problem in mine:
+                if problem is not None:
+                    self._dead_letter(row, problem)
+            if batch_id is not None:
+                part.batches += not told
+                told = True
+                where, last = batch_url(self._art, batch_id), max(row.message.offset for row, _ in mine)
+                part.hand_over_batch(self._context, batch_id, where, lines, last)
+            self._do(self._decider.released(row for row, _ in mine))
 
     def _dead_letter(self, pending: Pending, problem: PermanentError) -> None:
         pending.part.settle(pending.line, "dead_lettered", problem.code)
