@@ -30,7 +30,7 @@ from headrace.observe.health import Health
 from headrace.observe.log import configure
 from headrace.observe.metrics import LOOP_METRICS, Metrics
 from headrace.observe.server import HealthServer
-from headrace.stage.contract import Source, Stage
+from headrace.stage.contract import BeginAnew, Source, Stage
 
 if TYPE_CHECKING:
     from headrace.broker import EmbeddedBroker
@@ -187,7 +187,7 @@ def _run_copies(first: Stage, make: Callable[[], Stage], own: StageSettings, hos
 
 
 def _run_member(stage: Stage, make: Callable[[], Stage], own: StageSettings, host: Host, stop: threading.Event) -> None:
-    """Run one member; join anew where Kafka took it for its own predecessor, as after a restart of the broker."""
+    """Run one member; join anew where the stage must, or Kafka took it for its own predecessor, as after a restart."""
     from headrace.stage.commits import Fenced  # a source needs none of these
     from headrace.stage.membership import ConsumerFailed
 
@@ -195,7 +195,7 @@ def _run_member(stage: Stage, make: Callable[[], Stage], own: StageSettings, hos
     while True:
         try:
             _run_stage(stage, host.settings.state, own, host, stop)
-        except (Fenced, ConsumerFailed) as error:
+        except (BeginAnew, Fenced, ConsumerFailed) as error:
             joined.append(time.monotonic())
             often = len(joined) == MOST_JOINS and joined[-1] - joined[0] < JOINS_SECONDS
             if often:
@@ -203,7 +203,7 @@ def _run_member(stage: Stage, make: Callable[[], Stage], own: StageSettings, hos
             if stop.wait(REJOIN_SECONDS):
                 # Its partitions are somebody else's already: there is nothing to drain.
                 return
-            log.warning("lost the place in the group, joining anew", problem=str(error))
+            log.warning("joining the group anew", problem=str(error))
             stage = make()
         else:
             return

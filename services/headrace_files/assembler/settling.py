@@ -164,6 +164,7 @@ class Settler:
                 self._condition.notify_all()
 
     def _round(self, batch: Sequence[tuple[Building, Version | None]]) -> list[Settled]:
+        self._tree.look()
         results: dict[int, Settled] = {}
         ready: list[tuple[int, Building, Version | None, Settled]] = []
         handles: list[int] = []

@@ -10,20 +10,31 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import stat
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from headrace.errors import ConfigError, FatalError, HeadraceError, RefusedError, TransientError
+from headrace.errors import ConfigError, HeadraceError, RefusedError, TransientError
+from headrace.stage.contract import BeginAnew
 from headrace_files.assembler.paths import WORK_FOLDER, NameTooLong, UnsafePath
 
 # Up to this many files, one fsync each is cheaper than syncing the whole file system.
 FEW = 4
 MOST_OPEN_FOLDERS = 64
 _TRY_AGAIN = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE,
-     errno.ESTALE, errno.ETIMEDOUT, errno.EBUSY, errno.EAGAIN, errno.EINTR}
+    {errno.ENOENT, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE,
+     errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT, errno.EBUSY, errno.EAGAIN, errno.EINTR}
 )  # fmt: skip
+
+
+OTHER_FILE_SYSTEM = (
+    "another file system is there, without our folder of partial files; mount the right one,"
+    " or start the service again to use this one"
+)
+
+Identity = tuple[int, int]
+"""Device and inode: which folder it is, whatever its name."""
 
 
 class NoTree(ConfigError):
@@ -39,8 +50,21 @@ class DiskUnwell(TransientError):
     default_retry_after = 2.0
 
 
-class PartialVanished(FatalError):
-    """The partial file {item} under {root} vanished before it was named; the process starts again and rebuilds it."""
+class RootGone(TransientError):
+    """The folder {root} cannot be used: {problem}. Nothing is written until it is there again; looking again in {retry_after} s."""  # noqa: E501
+
+    code = "root-gone"
+    default_retry_after = 2.0
+
+
+class RootReplaced(BeginAnew):
+    """Under the name {root} is another folder now, or its {work} was taken away; the stage begins anew in what is there, and rebuilds what it had begun."""  # noqa: E501
+
+    code = "root-replaced"
+
+
+class PartialVanished(BeginAnew):
+    """The partial file {item} under {root} vanished before it was named; the stage begins anew and rebuilds it."""
 
     code = "partial-vanished"
 
@@ -54,13 +78,16 @@ class InTheWay(RefusedError):
 class Tree:
     """A root folder. Raises NoTree if it cannot be made or written.
 
-    Methods that touch the disk raise DiskUnwell for what may pass (no space, no permission, an I/O error).
+    Methods that touch the disk raise DiskUnwell for what may pass (no space, no permission, an I/O error), and RootGone
+    or RootReplaced where the root is no longer the folder that was opened.
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = os.fsencode(root.absolute())
+        # It may be a link, which may be pointed elsewhere.
+        self._given = root.absolute()
+        self.root = os.fsencode(self._given)
         try:
-            Path(os.fsdecode(self.root)).mkdir(parents=True, exist_ok=True)
+            self._given.mkdir(parents=True, exist_ok=True)
             self.root = os.path.realpath(self.root)
             self._root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -68,15 +95,36 @@ class Tree:
             except FileExistsError:
                 pass
             self._work = os.open(WORK_FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self._root)
+            self._identities = _identity(os.fstat(self._root)), _identity(os.fstat(self._work))
             self.longest_name = os.fpathconf(self._root, "PC_NAME_MAX")
         except OSError as error:
             raise NoTree(root=os.fsdecode(self.root), problem=error.strerror) from error
         self._syncfs = ctypes.CDLL(None, use_errno=True).syncfs
-        self._folders: OrderedDict[tuple[bytes, ...], int] = OrderedDict()
+        self._folders: OrderedDict[tuple[bytes, ...], tuple[int, Identity]] = OrderedDict()
+
+    def look(self) -> None:
+        """See that the root and its folder of partial files are those that were opened.
+
+        Raises RootGone, RootReplaced.
+        """
+        root, work = self._identities
+        try:
+            found = self._given.stat()
+        except OSError as error:
+            raise RootGone(root=os.fsdecode(self.root), problem=error.strerror) from error
+        try:
+            if _identity(found) == root and _identity(os.stat(WORK_FOLDER, dir_fd=self._root)) == work:
+                return
+        except OSError:
+            # Gone, or stale: an old handle of a network file system that was mounted again.
+            pass
+        if found.st_dev != root[0] and not (self._given / os.fsdecode(WORK_FOLDER)).is_dir():
+            raise RootGone(root=os.fsdecode(self.root), problem=OTHER_FILE_SYSTEM)
+        raise RootReplaced(root=os.fsdecode(self.root), work=os.fsdecode(WORK_FOLDER))
 
     def close(self) -> None:
         """Give up all descriptors."""
-        for handle in (*self._folders.values(), self._work, self._root):
+        for handle in (*(handle for handle, _ in self._folders.values()), self._work, self._root):
             os.close(handle)
         self._folders.clear()
 
@@ -118,13 +166,17 @@ class Tree:
     def stale_partials(self, older_than: float) -> list[str]:
         """Partial files that nobody has written to since `older_than`, in seconds since the epoch."""
         stale = []
-        with os.scandir(self._work) as entries:
-            for entry in entries:
-                try:
-                    if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime < older_than:
+        try:
+            with os.scandir(self._work) as entries:
+                for entry in entries:
+                    try:
+                        found = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue
+                    if stat.S_ISREG(found.st_mode) and found.st_mtime < older_than:
                         stale.append(entry.name)
-                except FileNotFoundError:
-                    continue
+        except OSError as error:
+            raise self.failure(error) from error
         return stale
 
     def sync(self, handles: Sequence[int]) -> None:
@@ -156,12 +208,14 @@ class Tree:
         Raises UnsafePath if a link on the way leads out of the root, InTheWay if a folder or file bars the way,
         NameTooLong, PartialVanished.
         """
+        self._let_go_if_moved(name[:-1])
         for _ in range(2):
             folder = self._folder(name[:-1])
             try:
                 os.rename(item, name[-1], src_dir_fd=self._work, dst_dir_fd=folder)
             except FileNotFoundError:
                 # The folder was deleted under us: it is made again, once.
+                self.look()
                 self._forget(name[:-1])
             except IsADirectoryError as error:
                 raise self._in_the_way("a folder has that name") from error
@@ -175,8 +229,12 @@ class Tree:
         """The absolute path of a name."""
         return b"/".join((self.root.rstrip(b"/"), *name))
 
-    def failure(self, error: OSError) -> TransientError:
+    def failure(self, error: OSError) -> HeadraceError:
         """What an operating system error means for the service."""
+        try:
+            self.look()
+        except HeadraceError as found:
+            return found
         return DiskUnwell(root=os.fsdecode(self.root), problem=error.strerror or str(error))
 
     def _sync_all(self) -> None:
@@ -190,16 +248,31 @@ class Tree:
         known = self._folders.get(name)
         if known is not None:
             self._folders.move_to_end(name)
-            return known
+            return known[0]
         handle = self._walk(name)
-        self._folders[name] = handle
+        self._folders[name] = handle, _identity(os.fstat(handle))
         if len(self._folders) > MOST_OPEN_FOLDERS:
-            os.close(self._folders.popitem(last=False)[1])
+            os.close(self._folders.popitem(last=False)[1][0])
         return handle
+
+    def _let_go_if_moved(self, name: tuple[bytes, ...]) -> None:
+        """A folder that is open stays open when it is moved away, and would take files with it."""
+        known = self._folders.get(name)
+        if known is None and name:
+            return
+        identity = known[1] if known is not None else self._identities[0]
+        try:
+            if _identity(os.stat(self.location(name))) == identity:  # noqa: PTH116 - for every file
+                return
+        except OSError:
+            # Whatever it is, it will be met again where the folder is opened.
+            pass
+        self.look()
+        self._forget(name)
 
     def _forget(self, name: tuple[bytes, ...]) -> None:
         for folder in [known for known in self._folders if known[: len(name)] == name]:
-            os.close(self._folders.pop(folder))
+            os.close(self._folders.pop(folder)[0])
 
     def _walk(self, name: tuple[bytes, ...]) -> int:
         """Open a folder step by step, so that no link can lead out of the root unseen."""
@@ -245,3 +318,7 @@ class Tree:
         if error.errno in _TRY_AGAIN or error.errno is None:
             return self.failure(error)
         return self._in_the_way(error.strerror or "unknown error")
+
+
+def _identity(found: os.stat_result) -> Identity:
+    return found.st_dev, found.st_ino
