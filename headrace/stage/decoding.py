@@ -12,7 +12,7 @@ from headrace.codec import avro
 from headrace.codec.records import RecordDecoder, decode_record
 from headrace.events import Event
 from headrace.kafka.raw import RawMessage
-from headrace.keys import MAXIMUM_KEY_BYTES, Key, decode_key
+from headrace.keys import Key, decode_key
 from headrace.stage.contract import Message, Partition
 from headrace.topics import Topic
 
@@ -53,9 +53,6 @@ class Decoder:
         partition, offset, raw_key = partition or self.partition(raw), raw.offset(), raw.key()
         if topic.framing == "foreign":
             key: Key = (f"{topic.name}:{partition.number}:{offset}",)
-        elif raw_key is not None and raw_key.isalnum() and len(raw_key) <= MAXIMUM_KEY_BYTES:
-            # The keys of most records, and nothing in them to be decoded.
-            key = (raw_key.decode("ascii"),)
         else:
             key = decode_key(raw_key)
         item = key[-1] if topic.item == "key" else f"{topic.name}:{partition.number}:{offset}"

@@ -2,5 +2,6 @@
 
 from headrace_art.mapping.student import Mapped, MappingSettings, StudentMapper
 from headrace_art.mapping.table import REQUIRED_COLUMNS, TABLE
+from headrace_art.mapping.template import Template
 
-__all__ = ["REQUIRED_COLUMNS", "TABLE", "Mapped", "MappingSettings", "StudentMapper"]
+__all__ = ["REQUIRED_COLUMNS", "TABLE", "Mapped", "MappingSettings", "StudentMapper", "Template"]

@@ -214,18 +214,20 @@ class Decider:
     ) -> Pending | None:
         """The student to be sent; None if it is held."""
         part, message, record, _ = row
-        mapped = self._mapper.map(self._reader.row(record), unlinked=self._policy == "unlinked", school=school)
-        for problem in mapped.broken:
-            raise problem
-        if not mapped.known_school and self._policy != "unlinked":
-            if self._policy == "dead-letter":
-                raise UnknownSchool
-            part.settle(record.line, "held", UNKNOWN_SCHOOL)
-            return None
-        self.unknown_grades += mapped.unknown_grade is not None
+        student = self._reader.student(record, school) if school is not None else None
+        if student is None:
+            mapped = self._mapper.map(self._reader.row(record), unlinked=self._policy == "unlinked", school=school)
+            for problem in mapped.broken:
+                raise problem
+            if not mapped.known_school and self._policy != "unlinked":
+                if self._policy == "dead-letter":
+                    raise UnknownSchool
+                part.settle(record.line, "held", UNKNOWN_SCHOOL)
+                return None
+            self.unknown_grades += mapped.unknown_grade is not None
+            # A copy: the encoder's own buffer was cut to size in place, with a hole of kilobytes behind each student.
+            student = memoryview(orjson.dumps(mapped.student)).tobytes()
         self._busy[message.partition.number][key] = None
-        # A copy: the encoder's own buffer was cut to size in place, with a hole of kilobytes behind each student.
-        student = memoryview(orjson.dumps(mapped.student)).tobytes()
         return Pending(part, message, record.line, key, digest, known, replaced, student)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from headrace.codec.avro import MalformedEvent
 from headrace.codec.records import Record, texts
 from headrace.datasets.catalogue import Dataset
-from headrace_art.mapping import StudentMapper
+from headrace_art.mapping import StudentMapper, Template
 from headrace_art.mapping.values import school_key
 from headrace_art.students.changes import HASH_BYTES
 
@@ -38,6 +38,7 @@ class Reader:
         first, second = names.index(DISTRICT), names.index(SCHOOL)
         self._plain = plain = all(column.type == "string" and column.empty == "keep" for column in columns)
         self._skip = first if plain and second == first + 1 else None
+        self._template = Template(mapper, self._columns)
         self._keys: dict[bytes, str] = {}
         self._base = hashlib.blake2b(digest_size=HASH_BYTES)
         self._base.update(mapper.fingerprint + policy.encode())
@@ -50,6 +51,12 @@ class Reader:
                 raise MalformedEvent(event="record", problem=f"it has {len(values)} fields")
             return dict(zip(self._columns, values, strict=True))
         return {self._names[name]: value for name, value in record.fields(self._dataset.readers).items()}
+
+    def student(self, record: Record, school: str) -> bytes | None:
+        """The JSON of a student of a known school; None if the mapper must look at the row."""
+        if not self._plain or record.schema != self._dataset.fingerprint:
+            return None
+        return self._template.student(record.body, school)
 
     def school(self, record: Record) -> str | None:
         """ART's id of the student's school; None if it is unknown. Raises UnknownSchema or MalformedEvent."""
