@@ -250,6 +250,7 @@ class BoundedPass:
     def _one_by_one(self, batch: Sequence[Message], error: HeadraceError) -> None:
         if len(batch) == 1:
             self._context.dead_letter(batch[0], error)
+            self._stage.put_aside(batch[0])
             return
         for message in batch:
             self._deliver([message])

@@ -174,6 +174,12 @@ class Stage(ABC):
         sends the message that caused it to the dead letters.
         """
 
+    def put_aside(self, message: Message) -> None:
+        """`handle` failed on this message for good: it is among the dead letters, and its item is closed. Forget it.
+
+        Of an item that is open under another key or in another partition the message was a forgery: that one stays.
+        """
+
     def flush(self) -> None:
         """Make finished items durable and hand over their receipts; may leave items open, is called again."""
 

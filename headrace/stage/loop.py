@@ -258,6 +258,7 @@ class Loop:
                     return
         else:
             self.context.dead_letter(batch[0], error)
+            self._stage.put_aside(batch[0])
             self._advance(batch)
 
     def _handle(self, batch: Sequence[Message]) -> HeadraceError | None:

@@ -12,6 +12,7 @@ from headrace.events import UploadAck
 from headrace.kafka.clients import Cluster
 from headrace.objects.errors import MissingBucket
 from headrace.sandbox.s3 import S3Server
+from headrace_files.archiver.arriving import Arriving
 from headrace_files.archiver.service import Archiver
 from headrace_files.archiver.settings import ArchiverSettings
 from tests.support.feeding import FedFile, Feeder
@@ -115,6 +116,29 @@ def test_frames_that_come_twice_late_or_ahead_make_the_same_object(cluster, feed
         receipts_of(cluster, file)
     assert objects(s3, bucket) == {f"test/{DAY}/shuffled.bin": file.content}
     assert outcomes(cluster) == {file.item: ("delivered", None)}
+
+
+def test_a_bug_in_a_frame_of_an_open_file_closes_it_and_leaves_nothing_of_it_behind(
+    cluster, feeder, s3, bucket, monkeypatch
+):
+    file, other = FedFile(b"met.bin", content(8 * MEBIBYTE), chunk=64 * 1024), FedFile(b"other", b"other")
+    add = Arriving.add
+
+    def failing(arriving: Arriving, offset: int, body: memoryview) -> None:
+        add(arriving, offset, body)
+        if offset == 7 * MEBIBYTE:
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(Arriving, "add", failing)
+    archiver = Archiver(settings(s3, bucket))
+    with running(archiver, cluster):
+        feeder.send(file, *file.frames())
+        feeder.send(other, other.whole())
+        feeder.flush()
+        receipts_of(cluster, file, other)
+        wait_until(lambda: archiver.memory.used == 0 and not litter(s3, bucket), within=10)
+    assert outcomes(cluster) == {file.item: ("dead_lettered", "unexpected"), other.item: ("delivered", None)}
+    assert objects(s3, bucket) == {f"test/{DAY}/other": b"other"}
 
 
 def test_a_close_before_the_last_bytes_waits_for_them(cluster, feeder, s3, bucket):

@@ -17,6 +17,7 @@ from headrace.keys import encode_key
 from headrace.receipts import receipt_key
 from headrace.stage import arrivals
 from headrace.topics import CHUNKS, UPLOAD_ACKS
+from headrace_files.assembler.building import Building, Partials
 from headrace_files.assembler.service import Assembler
 from headrace_files.assembler.settings import AssemblerSettings
 from tests.support.feeding import FedFile, Feeder
@@ -155,14 +156,43 @@ def test_a_frame_beyond_what_any_file_reaches_is_put_aside_with_its_file_and_the
 ) -> None:
     file, other = FedFile(b"far", content(20_000)), FedFile(b"other", content(20_000, seed=2))
     far = encode(Data(v=1, i=1, off=2**62, b=memoryview(b"far")))
-    feeder.send(file, file.open(), far, *file.data(), file.close())
-    feeder.send(other, *other.frames())
+    feeder.send(file, file.open(), *file.data()[:2])
     feeder.flush()
     with running(assembler(tmp_path), cluster):
+        # Not all in one batch: what came before is not delivered again.
+        wait_until(lambda: (tmp_path / ".headrace" / file.item).exists(), within=20)
+        feeder.send(file, file.data()[2], far, *file.data(), file.close())
+        feeder.send(other, *other.frames())
+        feeder.flush()
         wait_until(lambda: len(receipts_on_log(cluster)) == 2, within=20)
+    assert not list((tmp_path / ".headrace").iterdir())
     assert outcomes(cluster) == {file.item: ("dead_lettered", "beyond-file"), other.item: ("delivered", None)}
     (letter,) = dead_letters(cluster)
     assert letter.value() == far
+    assert set(files_below(tmp_path)) == {b"other"}
+
+
+def test_a_bug_in_a_frame_of_an_open_file_closes_it_and_leaves_nothing_of_it_behind(
+    cluster: Cluster, feeder: Feeder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, other = FedFile(b"met", content(20_000)), FedFile(b"other", content(20_000, seed=2))
+    write = Partials.write
+
+    def failing(partials: Partials, building: Building, frame: Data) -> None:
+        write(partials, building, frame)
+        if building.item == file.item and frame.i == 3:
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(Partials, "write", failing)
+    with running(assembler(tmp_path), cluster) as loop:
+        feeder.send(file, *file.frames())
+        feeder.send(other, *other.frames())
+        feeder.flush()
+        wait_until(lambda: len(receipts_on_log(cluster)) == 2, within=20)
+        end = feeder.offsets[file.file][-1] + 1
+        wait_until(lambda: committed(loop, cluster, feeder.partition(file)) >= end, within=10)
+        assert not list((tmp_path / ".headrace").iterdir())
+    assert outcomes(cluster) == {file.item: ("dead_lettered", "unexpected"), other.item: ("delivered", None)}
     assert set(files_below(tmp_path)) == {b"other"}
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from headrace.broker import EmbeddedBroker
+from headrace.chunks.frames import Data
 from headrace.datasets.catalogue import Datasets
 from headrace.kafka.admin import create_missing
 from headrace.kafka.clients import Cluster
 from headrace.kafka.reading import watermarks
 from headrace.proof.groups import positions
+from headrace_files.csv_fanout.arriving import Arriving
 from headrace_files.csv_fanout.publishing import MOST_IN_HAND
 from headrace_files.csv_fanout.service import CsvFanout
 from headrace_files.csv_fanout.settings import CsvFanoutSettings
@@ -207,6 +209,32 @@ def test_a15_a_file_that_cannot_be_trusted_is_put_aside_and_nothing_of_it_is_pub
     assert check(cluster, datasets, good) == []
     (letter,) = dead_letters(cluster)
     assert letter.value() == bad.open()
+
+
+def test_a_bug_in_a_frame_of_an_open_file_closes_it_and_leaves_nothing_of_it_behind(
+    cluster: Cluster, feeder: Feeder, datasets: Datasets, fan_out, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = fed("met", rows(2000))
+    names = (fed(f"other {number}", rows(2000, 2)) for number in range(50))
+    other = next(each for each in names if feeder.partition(each) != feeder.partition(file))
+    add = Arriving.add
+
+    def failing(arriving: Arriving, frame: Data) -> None:
+        add(arriving, frame)
+        if arriving.item == file.item and frame.i == 3:
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(Arriving, "add", failing)
+    # There is room for one of them only.
+    with running(fan_out(spool_size=len(file.content) + 1000), cluster):
+        feeder.send(file, *file.frames())
+        feeder.flush()
+        wait_until(lambda: file.item in outcomes(cluster), within=20)
+        feeder.send(other, *other.frames())
+        feeder.flush()
+        wait_until(lambda: other.item in outcomes(cluster), within=20)
+    assert outcomes(cluster)[file.item] == [("dead_lettered", 1, "unexpected")]
+    assert check(cluster, datasets, other) == []
 
 
 def test_a_dataset_that_nobody_declared_is_a_dead_letter(cluster: Cluster, feeder: Feeder, fan_out) -> None:

@@ -81,6 +81,13 @@ class Archiver(Stage):
             if not self._context.done(message):
                 self._frame(message)
 
+    def put_aside(self, message: Message) -> None:
+        """Forget the file of a frame that could not be handled, and what was begun for it."""
+        arriving = self._files.get(message.item)
+        if arriving is not None and arriving.takes(message):
+            self._forget(arriving)
+            arriving.upload.withdraw(clean=True)
+
     def flush(self) -> None:
         """Hand over receipts of what the workers have finished."""
         # A process that was paused may find its uploads aborted by their new owner, and must not call that a failure.

@@ -68,6 +68,16 @@ class Assembler(Stage):
             if not self._context.done(message):
                 self._frame(message)
 
+    def put_aside(self, message: Message) -> None:
+        """Forget the file of a frame that could not be handled."""
+        settling = self._settling.get(message.item)
+        if settling is not None and settling.takes(message):
+            del self._settling[message.item]
+            self._settler.cancel([settling])
+        building = self._files.get(message.item)
+        if building is not None and building.takes(message):
+            self._forget(building)
+
     def flush(self) -> None:
         """Hand over receipts of what the settling thread has finished."""
         for settled in self._settler.collect():
@@ -131,12 +141,7 @@ class Assembler(Stage):
             # It slept in the middle of the batch, and another may have finished the file: it would get a new mtime.
             if self._acting and not self._context.may_act():
                 raise LeaseLost
-            try:
-                self._partials.write(building, frame)
-            except PermanentError:
-                # The loop puts the frame aside, and with it the file.
-                self._forget(building)
-                raise
+            self._partials.write(building, frame)
         elif isinstance(frame, Close):
             if frame.abort is not None:
                 self._abandon(building, frame.abort)

@@ -96,6 +96,13 @@ class CsvFanout(Stage):
             if not self._context.done(message):
                 self._frame(message)
 
+    def put_aside(self, message: Message) -> None:
+        """Forget the file of a frame that could not be handled."""
+        for files in (self._files, self._publishing):
+            arriving = files.get(message.item)
+            if arriving is not None and arriving.takes(message):
+                self._drop(arriving, files)
+
     def flush(self) -> None:
         """Hand over receipts of what the worker has finished."""
         for arriving, result in self._worker.collect():
@@ -119,13 +126,9 @@ class CsvFanout(Stage):
     def revoked(self, partitions: Sequence[Partition], lost: bool) -> None:  # noqa: ARG002 - nothing is deleted
         """Forget the files of these partitions: their new owner begins them again."""
         for files in (self._files, self._publishing):
-            for item, arriving in list(files.items()):
+            for arriving in list(files.values()):
                 if arriving.first.partition in partitions:
-                    arriving.cancelled = True
-                    del files[item]
-                    self._heartbeat.forget(arriving.frame.job, item)
-                    if files is self._files:
-                        arriving.forget()
+                    self._drop(arriving, files)
         self._silence.forget(partitions)
 
     def close(self) -> None:
@@ -259,6 +262,14 @@ class CsvFanout(Stage):
         self._count(arriving, outcome)
         if outcome == "failed":
             log.warning("file failed", code=code, item=arriving.item)
+
+    def _drop(self, arriving: Arriving, files: dict[str, Arriving]) -> None:
+        """Nothing more is said of it; what the worker has in hand it lets go of by itself."""
+        arriving.cancelled = True
+        del files[arriving.item]
+        self._heartbeat.forget(arriving.frame.job, arriving.item)
+        if files is self._files:
+            arriving.forget()
 
     def _count(self, arriving: Arriving, outcome: Outcome) -> None:
         if self._metrics is not None:
