@@ -9,6 +9,7 @@ import pytest
 
 from headrace.errors import ConfigError, PermanentError, TransientError
 from headrace_art.client.answers import TokenRefused, judge
+from headrace_art.client.connection import Answer
 from headrace_art.client.errors import (
     ArrayRefused,
     ArtFault,
@@ -20,7 +21,6 @@ from headrace_art.client.errors import (
     RequestRefused,
 )
 from headrace_art.client.records import BatchStatus, Entity, Unexpected
-from headrace_art.client.transport import Answer
 
 SECRET = "b7e0c1f2-token"
 

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from headrace.errors import HeadraceError
+from headrace_art.client.connection import Answer
 from headrace_art.client.errors import (
     ArrayRefused,
     ArtFault,
@@ -19,7 +20,6 @@ from headrace_art.client.errors import (
     PermissionMissing,
     RequestRefused,
 )
-from headrace_art.client.transport import Answer
 
 _ERROR_NUMBER = re.compile(r"Error Code: (\d+)")
 _ARRAY_MARKS = ("bind.exception", "invalid format")

@@ -11,12 +11,13 @@ from urllib.parse import quote, urlencode, urlsplit
 import orjson
 
 from headrace_art.client.answers import TokenRefused, judge
+from headrace_art.client.connection import Answer
 from headrace_art.client.errors import AnswerMalformed, LocationMissing, TokenNotTaken
 from headrace_art.client.records import BatchStatus, Entity, Unexpected
 from headrace_art.client.settings import ArtSettings
 from headrace_art.client.timing import SystemTime, Time
 from headrace_art.client.tokens import TokenManager
-from headrace_art.client.transport import AiohttpTransport, Answer, Transport
+from headrace_art.client.transport import PooledTransport, Transport
 
 Kind = Literal["district", "institution"]
 
@@ -35,7 +36,7 @@ class ArtClient:
 
     def __init__(self, settings: ArtSettings, *, time: Time | None = None, transport: Transport | None = None) -> None:
         self.settings = settings
-        self._own = AiohttpTransport(settings) if transport is None else None
+        self._own = PooledTransport(settings) if transport is None else None
         self._transport: Transport = transport or self._own  # type: ignore[assignment]
         self._tokens = TokenManager(self._transport, settings, time or SystemTime())
         self._state = quote(settings.state, safe="")

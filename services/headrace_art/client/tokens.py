@@ -9,10 +9,11 @@ from urllib.parse import urlencode, urlsplit
 
 import orjson
 
+from headrace_art.client.connection import Answer
 from headrace_art.client.errors import AnswerLost, ArtUnreachable, CredentialsRefused, ProviderUnwell
 from headrace_art.client.settings import ArtSettings
 from headrace_art.client.timing import Time
-from headrace_art.client.transport import Answer, Transport
+from headrace_art.client.transport import Transport
 
 RENEW_AT = 0.8
 """Share of a token's life after which it is renewed."""

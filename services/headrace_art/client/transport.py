@@ -1,30 +1,25 @@
-"""The one place that knows the HTTP library: a request in, an answer out, or an error that says how far it got."""
+"""The one place that knows how HTTP is spoken: a request in, an answer out, or an error that says how far it got."""
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 from urllib.parse import urlsplit
 
-import aiohttp
-
+from headrace_art.client.connection import Answer, Connection, ConnectionBroken
 from headrace_art.client.errors import AnswerLost, ArtUnreachable, CertificateRefused
 from headrace_art.client.settings import ArtSettings
 
-_PIECE = 1 << 17
+_KEPT_SECONDS = 15.0
+"""A connection that was idle for longer is not used again: servers close theirs after about 20 s."""
 
-
-@dataclass(frozen=True)
-class Answer:
-    """What came back, whole."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    kind: str
+_SECOND_ADDRESS_SECONDS = 0.25
+_REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
+_PORTS = {"http": 80, "https": 443}
 
 
 class Transport(Protocol):
@@ -49,27 +44,52 @@ class Transport(Protocol):
         """
 
 
-class AiohttpTransport:
+@dataclass(eq=False)
+class _Origin:
+    """A server, and the connections to it that are not in use: the last one used is used first."""
+
+    host: str
+    port: int
+    address: str
+    context: ssl.SSLContext | None
+    idle: list[Connection] = field(default_factory=list)
+
+    def take(self, now: float) -> Connection | None:
+        """A connection that can be used again."""
+        while self.idle:
+            connection = self.idle.pop()
+            if connection.reusable and now - connection.idle_since < _KEPT_SECONDS:
+                return connection
+            connection.abort()
+        return None
+
+
+class PooledTransport:
     """Connections that are kept and shared. An asynchronous context manager."""
 
     def __init__(self, settings: ArtSettings) -> None:
         self._settings = settings
+        self._connect_seconds = settings.connect_timeout.total_seconds()
+        self._origins: dict[tuple[str, str], _Origin] = {}
 
     async def __aenter__(self) -> Self:
         settings = self._settings
-        context: ssl.SSLContext | bool = settings.tls_check
-        if settings.tls_check and settings.ca_file is not None:
-            context = ssl.create_default_context(cafile=settings.ca_file)
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=settings.connections, ssl=context),
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+        self._loop = asyncio.get_running_loop()
+        self._turns = asyncio.Semaphore(settings.connections)
+        self._context = ssl.create_default_context(cafile=settings.ca_file if settings.tls_check else None)
+        if not settings.tls_check:
+            self._context.check_hostname = False
+            self._context.verify_mode = ssl.CERT_NONE
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._session.close()
+        for origin in self._origins.values():
+            for connection in origin.idle:
+                connection.abort()
+            origin.idle.clear()
+        await asyncio.sleep(0)  # they end in the loop's next turn
 
     async def send(
         self,
@@ -81,43 +101,88 @@ class AiohttpTransport:
         may_act: Callable[[], bool] | None = None,
     ) -> Answer:
         """Send one request; see `Transport`."""
-        data: bytes | AsyncIterator[bytes] | None = body
-        if body is not None and may_act is not None:
-            headers = {**headers, "Content-Length": str(len(body))}
-            data = _guarded(body, may_act)
-        limits = aiohttp.ClientTimeout(total=timeout, sock_connect=self._settings.connect_timeout.total_seconds())
-        address = urlsplit(url).netloc.rpartition("@")[2]
+        scheme, _, rest = url.partition("://")
+        location, _, target = rest.partition("/")
+        origin = self._origins.get((scheme, location)) or self._new_origin(scheme, location)
+        lines = [f"{method} /{target} HTTP/1.1\r\nHost: {origin.address}\r\n"]
+        lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
+        if body is not None:
+            lines.append(f"Content-Length: {len(body)}\r\n")
+        lines.append("Accept-Encoding: identity\r\nUser-Agent: headrace\r\n\r\n")
+        head = "".join(lines).encode("ascii")
+        deadline = self._loop.time() + timeout
+        await self._turn(origin, deadline)
         try:
-            async with self._session.request(
-                method, url, headers=headers, data=data, timeout=limits, allow_redirects=False
-            ) as response:
-                content = await response.read()
-                return Answer(response.status, response.headers, content, response.content_type)
-        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
-            raise CertificateRefused(address=address, problem=type(error).__name__) from error
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise ArtUnreachable(address=address, problem=_problem(error)) from error
-        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
-            raise AnswerLost(address=address, problem=_problem(error)) from error
+            return await self._ask(origin, head, body, deadline, may_act, repeatable=method in _REPEATABLE)
+        finally:
+            self._turns.release()
 
+    async def _turn(self, origin: _Origin, deadline: float) -> None:
+        if not self._turns.locked():
+            await self._turns.acquire()
+            return
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise ArtUnreachable(address=origin.address, problem=_problem(error)) from error
 
-class _MayNotAct(Exception):
-    """The process was paused while the body went out."""
+    async def _ask(
+        self,
+        origin: _Origin,
+        head: bytes,
+        body: bytes | None,
+        deadline: float,
+        may_act: Callable[[], bool] | None,
+        *,
+        repeatable: bool,
+    ) -> Answer:
+        while True:
+            connection = origin.take(self._loop.time()) or await self._connect(origin, deadline)
+            try:
+                answer = await connection.exchange(head, body, deadline, may_act)
+            except OSError as error:
+                unheard = connection.requests > 1 and not connection.heard and not isinstance(error, TimeoutError)
+                if unheard and repeatable:
+                    continue  # the server closed it while it was idle
+                raise AnswerLost(address=origin.address, problem=_problem(error)) from error
+            if connection.reusable:
+                connection.idle_since = self._loop.time()
+                origin.idle.append(connection)
+            return answer
 
+    async def _connect(self, origin: _Origin, deadline: float) -> Connection:
+        try:
+            async with asyncio.timeout_at(min(deadline, self._loop.time() + self._connect_seconds)):
+                _, connection = await self._loop.create_connection(
+                    Connection,
+                    origin.host,
+                    origin.port,
+                    ssl=origin.context,
+                    happy_eyeballs_delay=_SECOND_ADDRESS_SECONDS,
+                )
+        except ssl.SSLError as error:
+            raise CertificateRefused(address=origin.address, problem=type(error).__name__) from error
+        except OSError as error:
+            raise ArtUnreachable(address=origin.address, problem=_problem(error)) from error
+        return connection
 
-async def _guarded(body: bytes, may_act: Callable[[], bool]) -> AsyncIterator[bytes]:
-    """The body in pieces. Without the last one the other side does nothing, so that one is kept back."""
-    view = memoryview(body)
-    for start in range(0, len(body), _PIECE):
-        if not may_act():
-            raise _MayNotAct
-        # A view would save a copy, and aiohttp wants bytes.
-        yield bytes(view[start : start + _PIECE])
+    def _new_origin(self, scheme: str, location: str) -> _Origin:
+        parts = urlsplit(f"{scheme}://{location}")
+        host = parts.hostname or ""
+        # Who is in front of the @ is nobody's business.
+        address = location.rpartition("@")[2].encode("idna").decode("ascii")
+        context = self._context if scheme == "https" else None
+        origin = _Origin(host, parts.port or _PORTS[scheme], address, context)
+        self._origins[scheme, location] = origin
+        return origin
 
 
 def _problem(error: BaseException) -> str:
-    """What happened, by its kind only: a message might repeat what was sent."""
+    """What happened, in words that cannot repeat what was sent."""
     if isinstance(error, TimeoutError):
         return "it took too long"
+    if isinstance(error, ConnectionBroken):
+        return str(error)
     text = error.strerror if isinstance(error, OSError) else None
     return text or type(error).__name__
