@@ -91,6 +91,14 @@ class FilePart:
         self.seen.add(line)
         return True
 
+    def take_all(self, lines: Sequence[int]) -> bool:
+        """Whether all these lines are new, and no two are the same: then from now on they are not."""
+        taken = BitMap64(lines)
+        if len(taken) < len(lines) or not self.seen.isdisjoint(taken):
+            return False
+        self.seen |= taken
+        return True
+
     def settle(self, line: int, outcome: Outcome, code: str | None = None) -> None:
         """What became of a line."""
         self.bitmap(outcome, code).add(line)

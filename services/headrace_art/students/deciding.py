@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -109,7 +109,17 @@ class Decider:
         Parameters:
             forced: send them even if nothing has changed.
         """
-        return list(self._decided([_Row(part, message, record, forced) for message, record in rows]))
+        number = part.first.partition.number
+        keys = [_key(message) for message, _ in rows]
+        found: list[Pending] = []
+        for (message, record), key, raw in zip(rows, keys, self._state.get(number, keys), strict=True):
+            try:
+                pending = self._one(_Row(part, message, record, forced), key, raw)
+            except PermanentError as error:
+                pending = Pending(part, message, record.line, key, problem=error)
+            if pending is not None:
+                found.append(pending)
+        return found
 
     def confirm(self, saved: Iterable[Pending]) -> None:
         """Remember that ART has saved these rows."""
@@ -129,7 +139,7 @@ class Decider:
             if waiting:
                 for row in waiting:
                     row.part.pending -= 1
-                found += self._decided([row for row in waiting if not row.part.cancelled])
+                found += self._again([row for row in waiting if not row.part.cancelled])
         return found
 
     def late(self, part: FilePart) -> list[Pending]:
@@ -139,7 +149,7 @@ class Decider:
             for row, _ in rows[:-1]:
                 part.settle(row.record.line, "unchanged", SUPERSEDED)
             last.append(rows[-1][0]._replace(forced=True))
-        return list(self._decided(last))
+        return self._again(last)
 
     def forget(self, partitions: Iterable[int]) -> int:
         """Give up the rows of these partitions; how many were to be sent."""
@@ -148,16 +158,13 @@ class Decider:
             del self._suspended[part]
         return sum(len(self._busy.pop(number, ())) for number in numbers)
 
-    def _decided(self, rows: Sequence[_Row]) -> Iterator[Pending]:
-        """What is to be done about rows of one partition."""
-        if not rows:
-            return
-        number = rows[0].message.partition.number
-        keys = [_key(row.message) for row in rows]
-        for row, key, raw in zip(rows, keys, self._state.get(number, keys), strict=True):
-            pending = self._one(row, key, raw)
-            if pending is not None:
-                yield pending
+    def _again(self, rows: Iterable[_Row]) -> list[Pending]:
+        """Rows that had to wait, in their order."""
+        return [
+            pending
+            for part, message, record, forced in rows
+            for pending in self.decide(part, [(message, record)], forced=forced)
+        ]
 
     def _one(self, row: _Row, key: bytes, raw: bytes | None) -> Pending | None:
         part, message, record, forced = row
@@ -167,33 +174,30 @@ class Decider:
             waiting.append(row)
             part.pending += 1
             return None
-        try:
-            school = self._reader.school(record)
-            digest = self._reader.digest(record, school)
-            mark = record.file[:MARK_BYTES]
-            if not forced and unchanged(raw, digest, mark):
-                if self._suspended:
-                    self._replaced(part, key)
-                part.settle(record.line, "unchanged")
-                return None
-            known = Known.of(raw)
-            if part.name is not None and known is not None and message.order < known.order and digest != known.hash:
-                # It was sent back from long ago, and a later dump has been there since.
-                part.settle(record.line, "unchanged", SUPERSEDED)
-                return None
-            found = verdict(known, digest, mark, record.line)
-            if forced and found not in (Verdict.DELIVERED, Verdict.SUPERSEDED):
-                found = Verdict.SEND
-            if found is Verdict.WAIT:
-                self._suspended.setdefault(part, {}).setdefault(key, []).append((row, digest))
-                return None
-            replaced = self._replaced(part, key)
-            if found is not Verdict.SEND:
-                part.settle(record.line, *_SETTLED[found])
-                return None
-            return self._made(row, key, digest, known, replaced, school)
-        except PermanentError as error:
-            return Pending(part, message, record.line, key, problem=error)
+        school = self._reader.school(record)
+        digest = self._reader.digest(record, school)
+        mark = record.file[:MARK_BYTES]
+        if not forced and unchanged(raw, digest, mark):
+            if self._suspended:
+                self._replaced(part, key)
+            part.settle(record.line, "unchanged")
+            return None
+        known = Known.of(raw)
+        if part.name is not None and known is not None and message.order < known.order and digest != known.hash:
+            # It was sent back from long ago, and a later dump has been there since.
+            part.settle(record.line, "unchanged", SUPERSEDED)
+            return None
+        found = verdict(known, digest, mark, record.line)
+        if forced and found not in (Verdict.DELIVERED, Verdict.SUPERSEDED):
+            found = Verdict.SEND
+        if found is Verdict.WAIT:
+            self._suspended.setdefault(part, {}).setdefault(key, []).append((row, digest))
+            return None
+        replaced = self._replaced(part, key) if self._suspended else ()
+        if found is not Verdict.SEND:
+            part.settle(record.line, *_SETTLED[found])
+            return None
+        return self._made(row, key, digest, known, replaced, school)
 
     def _replaced(self, part: FilePart, key: bytes) -> tuple[bytes, ...]:
         """The rows that waited for this one: it replaces them."""

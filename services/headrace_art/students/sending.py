@@ -172,8 +172,8 @@ class Sender:
         Schools that were just created are granted after some seconds, at each node (reference art 3.6).
         """
         denied: list[Row] = []
-        settled: list[Settled] = []
-        for row in rows:
+        settled: list[Settled] = [] if failed else [(row, None) for row in rows]
+        for row in rows if failed else ():
             message = failed.get(row.ssid)
             if message is None:
                 settled.append((row, None))
@@ -311,6 +311,8 @@ def _failures(rows: Sequence[Row], status: BatchStatus) -> Mapping[str, str] | N
     ART's list is a set, and may name nobody: then the culprits are found by bisecting.
     """
     failed = {failure.ssid: failure.message for failure in status.failures}
+    if not failed and not status.failed:
+        return failed
     if len(failed) == status.failed and failed.keys() <= {row.ssid for row in rows}:
         return failed
     if len(rows) > 1:

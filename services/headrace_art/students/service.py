@@ -124,7 +124,9 @@ class Students(Stage):
         self._require_schools(batch)
         if self._in_hand >= self._limit + self._art.batch_students:
             raise ArtBusy
-        by_file: dict[tuple[int, bytes], list[Message]] = {}
+        groups: dict[tuple[int, bytes], list[Message]] = {}
+        partition: Partition | None = None
+        file: bytes | None = None
         for message in batch:
             value = message.value
             if not isinstance(value, Record | EndMarker):
@@ -134,13 +136,12 @@ class Students(Stage):
                     # A row that is sent back alone is a part of its own.
                     self._take((message.partition.number, message.item), [message])
                 continue
-            place = (message.partition.number, value.file)
-            found = by_file.get(place)
-            if found is None:
-                found = by_file[place] = []
-            found.append(message)
-        for (number, file), messages in by_file.items():
-            self._take((number, item_of(file, number)), messages)
+            if message.partition is not partition or value.file != file:
+                partition, file = message.partition, value.file
+                group = groups.setdefault((partition.number, file), [])
+            group.append(message)
+        for (number, group_file), messages in groups.items():
+            self._take((number, item_of(group_file, number)), messages)
 
     def flush(self) -> None:
         """Take in results, send what has waited long enough, close what is done."""
@@ -150,7 +151,8 @@ class Students(Stage):
             kill.point("students.after-result-before-state")
         while self._results:
             self._take_in(*self._results.popleft())
-        self._submit(everything=self._queued_since + self._settings.linger.total_seconds() <= time.monotonic())
+        if self._queued_since + self._settings.linger.total_seconds() <= time.monotonic():
+            self._submit()
         for place, part in list(self._parts.items()):
             if part.ended and not part.pending:
                 self._end(place, part)
@@ -220,6 +222,11 @@ class Students(Stage):
         """This copy's share of the ceiling."""
         return max(1, self._settings.ceiling * len(self._assigned) // self._cluster.partitions(self._dataset.topic))
 
+    @property
+    def _batch(self) -> int:
+        """Students that a batch may have now."""
+        return self._sender.batch if self._sender is not None else self._art.batch_students
+
     def _share(self) -> None:
         if self._sender is not None:
             self._sender.backlog.limit = self._limit
@@ -263,19 +270,21 @@ class Students(Stage):
             else:
                 part = open_part(self._context, messages[0])
             self._parts[place] = part
-        rows: list[tuple[Message, Record]] = []
         part.touch(messages[-1])
+        rows: list[tuple[Message, Record]] = []
         for message in messages:
-            record = message.value
-            if isinstance(record, Record):
-                if part.take(record.line):
-                    rows.append((message, record))
-            elif isinstance(record, EndMarker):
-                part.mark(record)
+            value = message.value
+            if isinstance(value, Record):
+                rows.append((message, value))
+            elif isinstance(value, EndMarker):
+                part.mark(value)
+        if not part.take_all([record.line for _, record in rows]):
+            rows = [(message, record) for message, record in rows if part.take(record.line)]
         self._do(self._decider.decide(part, rows, forced=_resent(messages[0])))
 
     def _do(self, pendings: Sequence[Pending]) -> None:
         """Dead letters at once, what is to be sent into the queue."""
+        full, large = min(self._batch, self._limit), self._art.body_limit * BODY_SHARE
         for pending in pendings:
             if pending.problem is not None:
                 self._dead_letter(pending, pending.problem)
@@ -286,14 +295,12 @@ class Students(Stage):
             self._queue_bytes += len(pending.student) + 1
             self._in_hand += 1
             pending.part.pending += 1
-            self._submit(everything=False)
+            if len(self._queue) >= full or self._queue_bytes >= large:
+                self._submit()
 
-    def _submit(self, *, everything: bool) -> None:
-        """Hand full batches to the sender, or all there is."""
-        if not self._queue or self._sender is None:
-            return
-        full = len(self._queue) >= min(self._sender.batch, self._limit)
-        if everything or full or self._queue_bytes >= self._art.body_limit * BODY_SHARE:
+    def _submit(self) -> None:
+        """Hand to the sender all there is."""
+        if self._queue:
             rows, self._queue, self._queue_bytes = self._queue, [], 0
             self._background.submit(lambda sender: sender.send(rows))
 
