@@ -7,12 +7,12 @@ Source: design section 2.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from headrace.errors import ConfigError
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 GROUP = "headrace.families"
 
+OwnSettings = TypeVar("OwnSettings", bound="ServiceSettings")
+
 
 class UnknownService(ConfigError):
     """There is no service {name}. Known services: {valid}."""
@@ -47,7 +49,10 @@ class BrokenFamily(ConfigError):
 
 @dataclass(frozen=True)
 class Host:
-    """What a service finds around it. `name` is its section: `assembler`, or `assembler.site_b` for an instance."""
+    """What a service finds around it. `name` is its section: `assembler`, or `assembler.site_b` for an instance.
+
+    `overrides` are its settings from the command line.
+    """
 
     name: str
     settings: Settings
@@ -55,6 +60,17 @@ class Host:
     health: Health
     metrics: Metrics
     sources: Sources | None = None
+    overrides: Mapping[str, Any] | None = None
+
+    def again(self, own: OwnSettings) -> OwnSettings:
+        """The service's settings as they are now, its secrets read again.
+
+        Raises what is wrong with them.
+        """
+        from headrace.config import sources
+
+        found = sources(None if self.sources is None else self.sources.file)
+        return found.section(self.name, type(own), self.overrides).values
 
     def shared(self, name: str) -> Any:
         """The settings of a section that the family's services share.

@@ -119,7 +119,7 @@ def serve(
     with stopping(stop or threading.Event(), with_parent=with_parent) as ending:
         cluster = _reachable(session, entry, ending)
         if cluster is not None:
-            run_service(entry, name, session.settings, settings, cluster, ending, factory, session.sources)
+            run_service(entry, name, session.settings, settings, cluster, ending, factory, session.sources, overrides)
 
 
 def run_service(
@@ -131,6 +131,7 @@ def run_service(
     stop: threading.Event,
     factory: ServiceFactory | None = None,
     sources: Sources | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> None:
     """Run a service in this thread, with its metrics and health, until `stop` is set and it has drained.
 
@@ -140,7 +141,7 @@ def run_service(
     health = Health()
     metrics = Metrics([*(LOOP_METRICS if isinstance(own, StageSettings) else ()), *entry.load_metrics()])
     make = factory or entry.load_factory()
-    host = Host(name, settings, cluster, health, metrics, sources)
+    host = Host(name, settings, cluster, health, metrics, sources, overrides)
     service = make(own, host)
     with ExitStack() as held:
         if own.metrics_port != 0:

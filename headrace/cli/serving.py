@@ -51,7 +51,7 @@ class Target:
         model = self.entry.load_settings()
         own = session.sources.section(self.section, model, overrides).values
         metrics = Metrics([*LOOP_METRICS, *self.entry.load_metrics()])
-        host = Host(self.section, session.settings, cluster, Health(), metrics, session.sources)
+        host = Host(self.section, session.settings, cluster, Health(), metrics, session.sources, overrides)
         stage = self.entry.load_factory()(own, host)
         if not isinstance(stage, Stage):
             raise NoStage(section=self.section)

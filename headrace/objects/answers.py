@@ -24,7 +24,11 @@ from headrace.objects.errors import (
 _DENIED = frozenset({
     "AccessDenied", "AuthorizationHeaderMalformed", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken",
     "PermanentRedirect", "RequestTimeTooSkewed", "SignatureDoesNotMatch", "TokenRefreshRequired",
+    # 404, to whatever was asked: measured on versitygw 1.8.0 with a key that it does not know.
+    "XAdminUserNotFound",
 })  # fmt: skip
+_MISSING = frozenset({"404", "NoSuchKey", "NoSuchVersion", "NotFound"})
+_READING = frozenset({"GetObject", "HeadObject"})
 _PASSING = frozenset({
     "BadDigest", "ConditionalRequestConflict", "IncompleteBody", "OperationAborted", "RequestTimeout", "SlowDown",
     "Throttling", "ThrottlingException", "TooManyRequests", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch",
@@ -70,5 +74,8 @@ def failure(error: ClientError | BotoCoreError, endpoint: str) -> HeadraceError:
     if answer.code in _TOO_LONG:
         return NameTooLong(endpoint=endpoint, problem=problem)
     if answer.status == 404:
-        return ObjectMissing()
+        if answer.code in _MISSING and error.operation_name in _READING:
+            return ObjectMissing()
+        # Nothing else that is asked for can lack an object.
+        return StoreUnwell(endpoint=endpoint, problem=problem)
     return ObjectRefused(endpoint=endpoint, problem=problem)

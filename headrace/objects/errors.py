@@ -35,6 +35,13 @@ class StoreDenies(StoreUnwell):
     default_retry_after = 5.0
 
 
+class KeysChanged(StoreUnwell):
+    """The object store at {endpoint} denies access: {problem}; our keys have changed since, trying again with them."""
+
+    code = "keys-changed"
+    default_retry_after = 0.1
+
+
 class BucketGone(StoreUnwell):
     """The object store at {endpoint} has lost the bucket: {problem}; trying again in {retry_after} s."""
 

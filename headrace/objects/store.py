@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -16,15 +16,18 @@ from threading import Lock
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+import structlog
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
-from headrace.errors import HeadraceError, RefusedError
+from headrace.errors import ConfigError, HeadraceError, RefusedError
 from headrace.objects.errors import (
     BucketGone,
+    KeysChanged,
     MissingBucket,
     ObjectExists,
     ObjectMissing,
+    StoreDenies,
     StoreUnwell,
     UploadGone,
     WrongEndpoint,
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
     from obstore.store import S3Config
+
+log = structlog.get_logger(__name__)
 
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 60
@@ -75,11 +80,14 @@ class ObjectStore:
 
     Parameters:
         connections: how many requests may be under way at once.
+        again: reads the settings again; asked for new keys when the store denies access.
 
     Raises WrongEndpoint if the endpoint is no http or https address. Nothing is sent yet.
     """
 
-    def __init__(self, settings: BucketSettings, *, connections: int = 16) -> None:
+    def __init__(
+        self, settings: BucketSettings, *, connections: int = 16, again: Callable[[], BucketSettings] | None = None
+    ) -> None:
         self.endpoint = settings.endpoint or AMAZON
         if settings.endpoint is not None and not settings.endpoint.startswith(("https://", "http://")):
             raise WrongEndpoint(endpoint=settings.endpoint)
@@ -87,24 +95,8 @@ class ObjectStore:
         self._settings = settings
         self._connections = connections
         self._creating = Lock()
-        # What is not given, obstore takes from the AWS environment.
-        given: S3Config = {"region": settings.region}
-        if settings.endpoint is not None:
-            given["endpoint"] = settings.endpoint
-        if settings.access_key is not None:
-            given["access_key_id"] = settings.access_key.get_secret_value()
-        if settings.secret_key is not None:
-            given["secret_access_key"] = settings.secret_key.get_secret_value()
-        self._data = S3Store(
-            settings.bucket,
-            config=given,
-            client_options={
-                "allow_http": self.endpoint.startswith("http://"),
-                "connect_timeout": f"{CONNECT_SECONDS}s",
-                "timeout": f"{ANSWER_SECONDS}s",
-            },
-            retry_config={"max_retries": 0},
-        )
+        self._again = again
+        self._data = self._new_data()
 
     def where(self, key: str) -> str:
         """The address of an object, as receipts name it."""
@@ -130,8 +122,9 @@ class ObjectStore:
             pass
         try:
             with self._sorted():
-                self._boto().head_bucket(Bucket=self.bucket)
-        except (ObjectMissing, BucketGone) as error:
+                # Not a HEAD request, whose answer cannot tell an unknown bucket from an unknown key of ours.
+                self._boto().list_objects_v2(Bucket=self.bucket, Prefix=".headrace-check", MaxKeys=1)
+        except BucketGone as error:
             if not create:
                 raise MissingBucket(bucket=self.bucket, endpoint=self.endpoint) from error
             with self._sorted():
@@ -164,9 +157,22 @@ class ObjectStore:
             with self._sorted():
                 answer = self._boto().head_object(Bucket=self.bucket, Key=key)
         except ObjectMissing:
+            self._confirm_missing(key)
             return None
         metadata = {name.lower(): value for name, value in answer["Metadata"].items()}
         return Head(answer["ContentLength"], Stored(answer["ETag"].strip('"'), answer.get("VersionId")), metadata)
+
+    def _confirm_missing(self, key: str) -> None:
+        """Ask again in a way that is answered in words: a store that does not know our key may say "not found", too.
+
+        Raises StoreUnwell if the object is not missing for sure.
+        """
+        try:
+            with self._sorted():
+                self._boto().get_object(Bucket=self.bucket, Key=key, Range="bytes=0-0")["Body"].close()
+        except ObjectMissing:
+            return
+        raise StoreUnwell(endpoint=self.endpoint, problem="it says of one object that it is there, and that it is not")
 
     def read(self, key: str) -> Iterator[bytes]:
         """The bytes of an object, a few megabytes at a time.
@@ -177,7 +183,10 @@ class ObjectStore:
             for piece in obstore.get(self._data, key).stream(min_chunk_size=READ_BYTES):
                 yield bytes(piece)
         except FileNotFoundError as error:
+            self._confirm_missing(key)
             raise ObjectMissing from error
+        except (PermissionDeniedError, UnauthenticatedError) as error:
+            raise self._denied(StoreDenies(endpoint=self.endpoint, problem=type(error).__name__)) from error
         except (BaseError, OSError) as error:
             raise StoreUnwell(endpoint=self.endpoint, problem=type(error).__name__) from error
 
@@ -255,6 +264,47 @@ class ObjectStore:
         with self._creating:
             return self._client
 
+    def _denied(self, error: StoreDenies) -> StoreUnwell:
+        """Keys may be changed while a service runs: if they were, the next try is with the new ones."""
+        if self._again is None:
+            return error
+        with self._creating:
+            try:
+                found = self._again()
+            except ConfigError as wrong:
+                # They may be in the middle of being changed.
+                log.warning("the keys of the object store cannot be read again", problem=str(wrong))
+                return error
+            keys = {"access_key": found.access_key, "secret_key": found.secret_key}
+            if None in keys.values() or all(getattr(self._settings, name) == key for name, key in keys.items()):
+                return error
+            self._settings = self._settings.model_copy(update=keys)
+            self._data = self._new_data()
+            self.__dict__.pop("_client", None)
+        log.info("the keys of the object store have changed", endpoint=self.endpoint, bucket=self.bucket)
+        return KeysChanged(**error.details)
+
+    def _new_data(self) -> S3Store:
+        settings = self._settings
+        # What is not given, obstore takes from the AWS environment.
+        given: S3Config = {"region": settings.region}
+        if settings.endpoint is not None:
+            given["endpoint"] = settings.endpoint
+        if settings.access_key is not None:
+            given["access_key_id"] = settings.access_key.get_secret_value()
+        if settings.secret_key is not None:
+            given["secret_access_key"] = settings.secret_key.get_secret_value()
+        return S3Store(
+            settings.bucket,
+            config=given,
+            client_options={
+                "allow_http": self.endpoint.startswith("http://"),
+                "connect_timeout": f"{CONNECT_SECONDS}s",
+                "timeout": f"{ANSWER_SECONDS}s",
+            },
+            retry_config={"max_retries": 0},
+        )
+
     @cached_property
     def _client(self) -> S3Client:
         # botocore takes 0.4 s to import; the first small objects need it not.
@@ -295,4 +345,5 @@ class ObjectStore:
         try:
             yield
         except (ClientError, BotoCoreError) as error:
-            raise failure(error, self.endpoint) from error
+            found = failure(error, self.endpoint)
+            raise (self._denied(found) if isinstance(found, StoreDenies) else found) from error

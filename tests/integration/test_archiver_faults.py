@@ -11,12 +11,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from headrace.broker import EmbeddedBroker
+from headrace.config import Settings, sources
+from headrace.families import Host
 from headrace.kafka.clients import Cluster
+from headrace.objects.errors import StoreDenies
+from headrace.objects.store import ObjectStore
+from headrace.observe.health import Health
+from headrace.observe.metrics import Metrics
 from headrace.sandbox.s3 import S3Server
 from headrace.stage.middleware import Middleware
-from headrace_files.archiver.service import Archiver
+from headrace_files.archiver.metrics import METRICS
+from headrace_files.archiver.service import Archiver, service
+from headrace_files.archiver.settings import ArchiverSettings
 from tests.integration.test_archiver import DAY, MEBIBYTE, content, litter, objects, outcomes, receipts_of, settings
 from tests.support.feeding import FedFile, Feeder
 from tests.support.running import dead_letters, new_cluster, receipts_on_log, running
@@ -221,6 +230,49 @@ def test_an_object_store_that_is_down_at_the_start_is_waited_for(cluster, feeder
         own_s3.start()
         receipts_of(cluster, file)
     assert objects(own_s3, bucket) == {f"test/{DAY}/a": b"1"}
+
+
+def test_keys_that_are_changed_at_the_store_are_read_again_without_a_restart(cluster, feeder, own_s3, tmp_path):
+    if own_s3.kind != "versitygw":
+        pytest.skip("moto takes any key")
+    bucket = own_s3.create_bucket("keys")
+    access, secret = tmp_path / "access", tmp_path / "secret"
+    for path, key in ((access, own_s3.access_key), (secret, own_s3.secret_key)):
+        path.touch(0o600)
+        path.write_text(key)
+    file = tmp_path / "headrace.toml"
+    file.write_text(
+        f'[archiver]\nbucket = "{bucket}"\nendpoint = "{own_s3.endpoint}"\npart_size = "5MiB"\n'
+        f'secret_key_file = "{secret}"\n'
+    )
+    found, overrides = sources(file), {"access_key_file": access}
+    own = found.section("archiver", ArchiverSettings, overrides).values
+    host = Host("archiver", Settings(), cluster, Health(), Metrics(METRICS), found, overrides)
+    before, *small = (FedFile(b"small %d" % number, b"%d" % number) for number in range(5))
+    large = FedFile(b"large", content(12 * MEBIBYTE), chunk=256 * 1024)
+    archiver = service(own, host)
+    with capture_logs() as logs, running(archiver, cluster):
+        feeder.send(before, before.whole())
+        feeder.flush()
+        receipts_of(cluster, before)
+        own_s3.access_key, own_s3.secret_key = "another", "secret-of-another"
+        own_s3.restart()
+        for each in small:
+            feeder.send(each, each.whole())
+        feeder.send(large, *large.frames())
+        feeder.flush()
+        wait_until(lambda: any("denies access" in str(line.get("problem")) for line in logs), within=20)
+        secret.write_text(own_s3.secret_key)
+        access.write_text(own_s3.access_key)
+        receipts_of(cluster, *small, large)
+    assert len(objects(own_s3, bucket)) == 6
+    assert set(outcomes(cluster).values()) == {("delivered", None)}
+    assert "secret-of-another" not in str(logs)
+    # One that the store does not know learns nothing of what is there, not even that it is not.
+    stranger = ObjectStore(own)
+    for ask in (stranger.check, lambda: stranger.head(f"test/{DAY}/large"), lambda: list(stranger.read("nothing"))):
+        with pytest.raises(StoreDenies):
+            ask()
 
 
 def test_everything_again_into_an_intact_bucket_changes_nothing_there(cluster, feeder, s3, faulty_s3, bucket):

@@ -13,10 +13,10 @@ from headrace.objects.settings import BucketSettings
 from headrace.objects.store import ObjectStore
 
 
-def answer(status: int, code: str) -> ClientError:
+def answer(status: int, code: str, operation: str = "PutObject") -> ClientError:
     return ClientError(
         {"Error": {"Code": code, "Message": "secret"}, "ResponseMetadata": {"HTTPStatusCode": status}},  # type: ignore[typeddict-item]
-        "PutObject",
+        operation,
     )
 
 
@@ -25,8 +25,9 @@ def answer(status: int, code: str) -> ClientError:
     [
         (412, "PreconditionFailed", errors.ObjectExists),
         (404, "NoSuchUpload", errors.UploadGone),
-        (404, "404", errors.ObjectMissing),
-        (404, "NoSuchKey", errors.ObjectMissing),
+        (404, "404", errors.StoreUnwell),
+        (404, "NoSuchKey", errors.StoreUnwell),
+        (404, "XAdminUserNotFound", errors.StoreDenies),
         (409, "ObjectParentIsFile", errors.NameConflict),
         (409, "ExistingObjectIsDirectory", errors.NameConflict),
         (400, "KeyTooLongError", errors.NameTooLong),
@@ -56,6 +57,12 @@ def test_an_answer_means(status, code, meaning):
 )
 def test_the_state_of_a_store_is_never_held_against_an_object(status, code):
     assert isinstance(failure(answer(status, code), "x"), TransientError)
+
+
+def test_only_what_is_read_can_be_missing():
+    assert type(failure(answer(404, "404", "HeadObject"), "x")) is errors.ObjectMissing
+    assert type(failure(answer(404, "NoSuchKey", "GetObject"), "x")) is errors.ObjectMissing
+    assert type(failure(answer(404, "SomethingElse", "GetObject"), "x")) is errors.StoreUnwell
 
 
 def test_a_store_that_cannot_be_reached_is_unwell():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import structlog
@@ -46,11 +47,16 @@ class Archiver(Stage):
     reads: ClassVar[Sequence[topics.Topic]] = (topics.CHUNKS,)
     writes: ClassVar[Sequence[topics.Topic]] = (topics.UPLOAD_ACKS, topics.DEAD_LETTERS)
 
-    def __init__(self, settings: ArchiverSettings, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        settings: ArchiverSettings,
+        metrics: Metrics | None = None,
+        again: Callable[[], ArchiverSettings] | None = None,
+    ) -> None:
         self._settings = settings
         self._metrics = metrics or Metrics(METRICS)
         self._naming = Naming(settings.template, settings.prefix)
-        self._store = ObjectStore(settings, connections=settings.uploads)
+        self._store = ObjectStore(settings, connections=settings.uploads, again=again)
         self._algorithms = tuple(dict.fromkeys((DEFAULT_ALGORITHM, *settings.algorithms)))
         self.memory = Budget(settings.buffer)
         self._spool = Spool(settings.spool)
@@ -300,4 +306,4 @@ class Archiver(Stage):
 
 def service(settings: ArchiverSettings, host: Host) -> Archiver:
     """The archiver as its settings say."""
-    return Archiver(settings, host.metrics)
+    return Archiver(settings, host.metrics, partial(host.again, settings))
