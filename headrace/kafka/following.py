@@ -22,7 +22,8 @@ Place = tuple[str, int]
 class Follower:
     """Reads whole topics like tables: from the beginning, and then goes on. Commits nothing, shares with nobody.
 
-    What retention took away before it was read is skipped. For one thread.
+    What retention took away before it was read is skipped. A topic that is made anew, or has lost its end, is read from
+    its first message on: what is handed out then may have been handed out before. For one thread.
 
     Parameters:
         starts: first offset by place; places that are not named are read from their beginning.
@@ -44,7 +45,8 @@ class Follower:
             {
                 "enable.partition.eof": True,
                 "isolation.level": "read_uncommitted",
-                "auto.offset.reset": "earliest",
+                # By itself the client would begin again without a word, and what it gives would look like doubles.
+                "auto.offset.reset": "error",
                 "queued.max.messages.kbytes": 8 * 1024,
             },
         )
@@ -93,11 +95,23 @@ class Follower:
                 # The last messages may be compacted away: then none bears the last offset.
                 self.positions[place] = max(self.positions[place], message.offset())
                 self._behind.discard(place)
+            elif error.code() == confluent_kafka.KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its only name
+                self._begin_again(message)
             elif error.code() == confluent_kafka.KafkaError.TOPIC_AUTHORIZATION_FAILED:
                 raise TopicRefused(topic=message.topic())
             else:
                 log.warning("cannot read", topic=message.topic(), partition=message.partition(), problem=error.str())
         return found
+
+    def _begin_again(self, message: RawMessage) -> None:
+        place = self.place(message)
+        log.warning("the log is not where it was, reading it from its first message on", topic=message.topic(),
+                    partition=place[1], position=self.positions[place])  # fmt: skip
+        self.positions[place] = 0
+        first = confluent_kafka.TopicPartition(message.topic(), place[1], confluent_kafka.OFFSET_BEGINNING)
+        # The client has stopped fetching this partition and refuses to seek in it: it is taken up anew.
+        self._consumer.incremental_unassign([first])
+        self._consumer.incremental_assign([first])
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -10,8 +10,9 @@ import pytest
 from headrace.broker import EmbeddedBroker
 from headrace.kafka.admin import create_missing
 from headrace.kafka.clients import Cluster
+from headrace.kafka.following import Follower
 from headrace.stage.membership import LogCutOff
-from headrace.topics import CHUNKS
+from headrace.topics import CHUNKS, JOBS, Topic
 from headrace_files.assembler.service import Assembler
 from headrace_files.assembler.settings import AssemblerSettings
 from tests.support.feeding import FedFile, Feeder
@@ -21,12 +22,12 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.kafka
 
 
-def make_anew(cluster: Cluster) -> None:
+def make_anew(cluster: Cluster, topic: Topic = CHUNKS) -> None:
     admin = cluster.admin()
-    name = cluster.topic_name(CHUNKS)
+    name = cluster.topic_name(topic)
     admin.delete_topics([name])[name].result(10)
     wait_until(lambda: name not in admin.list_topics(timeout=10).topics)
-    wait_until(lambda: create_missing(cluster, [CHUNKS]))
+    wait_until(lambda: create_missing(cluster, [topic]))
 
 
 def feed(cluster: Cluster, *files: FedFile) -> None:
@@ -59,6 +60,33 @@ def test_a_service_whose_topic_is_made_anew_under_it_starts_again_and_takes_it_f
         feed(cluster, later)
         wait_until(lambda: later.item in delivered(cluster), within=20)
     assert (tmp_path / "new").read_bytes() == new.content
+
+
+def test_who_follows_a_topic_that_is_made_anew_gets_its_first_message(broker: EmbeddedBroker, prefix: str) -> None:
+    cluster = new_cluster(broker.bootstrap, prefix, partitions=1)
+    producer, name = cluster.producer(), cluster.topic_name(JOBS)
+
+    def write(*keys: bytes) -> None:
+        for key in keys:
+            producer.produce(name, b"value", key, partition=0)
+        producer.flush(10)
+
+    write(b"1", b"2", b"3", b"4")
+    follower = Follower(cluster, (JOBS,))
+    keys: list[bytes | None] = []
+
+    def got(*wanted: bytes) -> bool:
+        keys.extend(message.key() for message in follower.poll(0.1))
+        return keys == list(wanted)
+
+    wait_until(lambda: got(b"1", b"2", b"3", b"4") and follower.caught_up, within=10)
+    make_anew(cluster, JOBS)
+    write(b"5", b"6")
+    wait_until(lambda: got(b"1", b"2", b"3", b"4", b"5", b"6"), within=20)
+    write(b"7")
+    wait_until(lambda: got(b"1", b"2", b"3", b"4", b"5", b"6", b"7"), within=10)
+    assert follower.positions == {(JOBS.name, 0): 3}
+    follower.close()
 
 
 def test_a_committed_offset_beyond_the_end_skips_nothing(broker: EmbeddedBroker, prefix: str, tmp_path: Path) -> None:
