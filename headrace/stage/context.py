@@ -21,6 +21,7 @@ from headrace.stage import kill
 from headrace.stage.contract import Message, Partition, Version
 from headrace.stage.decoding import file_of
 from headrace.stage.delivered import Deliveries
+from headrace.stage.forgotten import Forgotten
 from headrace.stage.middleware import Middleware
 from headrace.stage.middleware.zombie import Lease
 from headrace.stage.offsets import OpenItem, Track
@@ -64,7 +65,7 @@ class StageContext:
         self._pause = pause
         self._caught_up = caught_up
         self._wire = wire
-        self._forgotten: set[tuple[int, str]] = set()
+        self._forgotten = Forgotten()
         self._deliveries = deliveries
         # Failures that may be of items which were delivered before: that is looked for first.
         self._doubtful: list[tuple[Track, OpenItem, UploadAck]] = []
@@ -217,13 +218,15 @@ class StageContext:
 
     def forget(self, partitions: Sequence[Partition]) -> None:
         """The items of these partitions are no longer ours."""
+        gone: list[tuple[int, str]] = []
         for partition in partitions:
             if partition in self._tracks:
                 track = self._tracks[partition]
-                self._forgotten.update((partition.number, item) for item in track.opened_items)
+                gone += [(partition.number, item) for item in track.opened_items]
                 for item in track.opened_items:
                     if (entry := track.opened(item)) is not None:
                         self._look_no_more(track, entry)
+        self._forgotten.add(gone)
         # They hold low, so their new owner meets them again.
         self._doubtful = [each for each in self._doubtful if each[0].partition not in partitions]
 
