@@ -110,10 +110,15 @@ def conditions() -> None:
 
 
 @contextmanager
-def bench_broker() -> Iterator[tuple[EmbeddedBroker, Path]]:
-    """A broker of its own with the JVM's full compiler, and a folder; both are gone afterwards."""
+def bench_broker(*, fast_start: bool = False) -> Iterator[tuple[EmbeddedBroker, Path]]:
+    """A broker of its own, and a folder; both are gone afterwards.
+
+    Parameters:
+        fast_start: with the JVM's quick compiler instead of its full one, which takes 10 s of a processor before the
+            broker is as fast: for short runs, in which only one side uses Kafka.
+    """
     folder = Path(tempfile.mkdtemp(prefix="headrace-bench-"))
-    broker = EmbeddedBroker(folder / "broker", free_port(), fast_start=False)
+    broker = EmbeddedBroker(folder / "broker", free_port(), fast_start=fast_start)
     try:
         broker.start()
         yield broker, folder

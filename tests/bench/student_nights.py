@@ -180,8 +180,9 @@ def main() -> int:
     given = [int(word) for word in words if word.isdecimal()]
     rows, pairs = [*given, *(300_000, 3)[len(given) :]]
     conditions()
+    print("the broker: with the JVM's quick compiler")
     good = True
-    with bench_broker() as (broker, folder):
+    with bench_broker(fast_start=True) as (broker, folder):
         if "nights" in chosen:
             good &= nights(broker, folder, rows, pairs)
         if "copies" in chosen:

@@ -110,7 +110,8 @@ def main() -> int:
     """Measure, and tell whether what was wanted is reached."""
     rows, pairs, slow = (int(word) for word in (*sys.argv[1:], *("300000", "5", "1")[len(sys.argv) - 1 :]))
     conditions()
-    with bench_broker() as (broker, folder):
+    print("the broker: with the JVM's quick compiler")
+    with bench_broker(fast_start=True) as (broker, folder):
         files = night(folder, "one", rows=rows, districts=int(rows * DISTRICTS), schools=int(rows * SCHOOLS))
         # Neither broker nor file system is to learn its trade in the first pair.
         whole(broker, folder, night(folder, "warm-up", rows=20_000, districts=20, schools=200), 0)

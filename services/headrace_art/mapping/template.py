@@ -53,17 +53,18 @@ class Template:
             school: ART's id of the student's school.
         """
         found, place = [b"{"], 0
+        add = found.append
         try:
             for count, made in self._groups:
                 stop = place + 1 + (body[place] >> 1)
                 while count > 1:
                     stop += 1 + (body[stop] >> 1)
                     count -= 1
-                found.append(made[body[place:stop]])
+                add(made[body[place:stop]])
                 place = stop
             if place != len(body):
                 return None
-            found.append(self._ends[school.encode()])
+            add(self._ends[school.encode()])
         except (_Doubtful, IndexError):
             return None
         return b"".join(found)

@@ -110,10 +110,20 @@ class Decider:
             forced: send them even if nothing has changed.
         """
         number = part.first.partition.number
+        busy, reader = self._busy[number], self._reader
         keys = [_key(message) for message, _ in rows]
         found: list[Pending] = []
         for (message, record), key, raw in zip(rows, keys, self._state.get(number, keys), strict=True):
             try:
+                if raw is None and key not in busy and not self._suspended:
+                    # On a first night this is nearly every row, so no more is done than must be.
+                    school = reader.school(record)
+                    student = reader.student(record, school) if school is not None else None
+                    if student is not None:
+                        busy[key] = None
+                        digest = reader.digest(record, school)
+                        found.append(Pending(part, message, record.line, key, digest, None, (), student))
+                        continue
                 pending = self._one(_Row(part, message, record, forced), key, raw)
             except PermanentError as error:
                 pending = Pending(part, message, record.line, key, problem=error)
