@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 
 from headrace.errors import HeadraceError
+from headrace.jobs.ids import is_job_id
 from headrace.topics import CHUNKS
 
 REDRIVE_FOR = "hr-redrive-for"
@@ -18,7 +19,8 @@ FIRST_OFFSET = "dlq-first-offset"
 NEWEST = "dlq-newest"
 ATTEMPT = "dlq-attempt"
 FIRST_FAILED = "dlq-first-failed"
-CARRIED = ("hr-job", "traceparent")
+JOB = "hr-job"
+CARRIED = (JOB, "traceparent")
 """Headers of the original that go with it into the dead letters and out again; others might hold personal data."""
 
 LONGEST_MESSAGE = 500
@@ -58,6 +60,7 @@ def headers(
     error: HeadraceError,
     item: str,
     original: Sequence[tuple[str, bytes]],
+    job: str | None = None,
 ) -> list[tuple[str, bytes]]:
     """The headers of a dead letter, all UTF-8 text.
 
@@ -66,8 +69,11 @@ def headers(
         timestamp: of the message, milliseconds since the epoch.
         service: the consumer group; `stage`: the stage's name.
         original: headers of the message; an earlier attempt's count and first failure are carried on.
+        job: that its value names, for a message without such a header; what is no id of a job is left out.
     """
     known = {name: value for name, value in original if value is not None}
+    if job is not None and is_job_id(job):
+        known.setdefault(JOB, job.encode())
     before = known.get(ATTEMPT, b"0")
     attempt = int(before) + 1 if before.isdigit() and len(before) < 10 else 1
     now = str(time.time_ns() // 1_000_000).encode()

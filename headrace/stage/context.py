@@ -173,7 +173,7 @@ class StageContext:
         entry = self._tracks[message.partition].opened(message.item)
         self._send_dead_letter(
             message.partition, message.offset, message.time, message.raw_key, message.raw, message.headers, error,
-            message.item,
+            message.item, getattr(message.value, "job", None),
         )  # fmt: skip
         ack = receipts.settle(
             self.group, message, message.offset, "dead_lettered", code=error.code, file=file_of(message.key)
@@ -292,6 +292,7 @@ class StageContext:
         original: Sequence[tuple[str, bytes]],
         error: HeadraceError,
         item: str,
+        job: str | None = None,
     ) -> None:
         self._outbox.send(
             topics.DEAD_LETTERS,
@@ -308,6 +309,7 @@ class StageContext:
                 error=error,
                 item=item,
                 original=original,
+                job=job,
             ),
         )
         for middleware in reversed(self._middleware):

@@ -107,6 +107,8 @@ def test_a9_rows_that_art_would_refuse_are_dead_letters_with_line_and_reason_and
     }  # fmt: skip
     told = {header(letter, "dlq-message") for letter in dead_letters(loading.cluster)}
     assert any("birthDate" in str(text) for text in told)
+    # Records have no headers: the letter has the job that the record names.
+    assert {header(letter, "hr-job") for letter in dead_letters(loading.cluster)} == {"night"}
     assert not any("11/30" in str(text) or "blank" in str(text).replace("blanks", "") for text in told)
 
 

@@ -247,6 +247,7 @@ class Publisher:
             error=row.error,
             item=f"{arriving.item}/{row.line}",
             original=first.headers,
+            job=arriving.frame.job,
         )
         number = first.partition.number % self._cluster.partitions(DEAD_LETTERS)
         self._insist(arriving, self._cluster.topic_name(DEAD_LETTERS), row.raw, first.raw_key, number, headers)
