@@ -12,7 +12,8 @@ from typing import Any
 import fastavro
 from pydantic import ValidationError
 
-from headrace.codec.avro import MARKER, schema_fingerprint
+from headrace.codec.avro import MARKER, MalformedEvent, schema_fingerprint
+from headrace.codec.records import Record, texts
 from headrace.datasets import schema
 from headrace.datasets.declaration import Declaration
 from headrace.datasets.encoding import Encoder
@@ -77,6 +78,25 @@ class Dataset:
     def encoder(self) -> Encoder:
         """Makes keys and bodies of its records."""
         return Encoder(self.declaration)
+
+    @cached_property
+    def _names(self) -> Mapping[str, str]:
+        return {column.field: column.name for column in self.declaration.columns}
+
+    @cached_property
+    def _plain(self) -> bool:
+        """Whether all that a record has are texts."""
+        return all(column.type == "string" and column.empty == "keep" for column in self.declaration.columns)
+
+    def row(self, record: Record) -> dict[str, Any]:
+        """A record's values by the names of the columns. Raises UnknownSchema or MalformedEvent."""
+        names = self._names
+        if self._plain and record.schema == self.fingerprint:
+            values = texts(record.body)
+            if len(values) != len(names):
+                raise MalformedEvent(event="record", problem=f"it has {len(values)} fields")
+            return dict(zip(names.values(), values, strict=True))
+        return {names[field]: value for field, value in record.fields(self.readers).items()}
 
     @cached_property
     def readers(self) -> Mapping[bytes, Any]:

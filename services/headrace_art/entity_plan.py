@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from headrace.errors import PermanentError
 from headrace_art.mapping.values import DistrictRule, district_id, is_identifier, is_latin
@@ -32,8 +32,7 @@ class EntityTwice(PermanentError):
     code = "art-entity-twice"
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """A district or institution as it should be at ART."""
 
     kind: Kind
@@ -87,13 +86,27 @@ def plan(rows: Iterable[SchoolRow], state: str, rule: DistrictRule = "fixed") ->
     found: dict[tuple[Kind, str], Wanted] = {}
     problems: list[PermanentError] = []
     for row in rows:
-        district = district_id(row.district, rule)
-        if row.is_district:
-            _take(Wanted("district", district, row.district_name[:LONGEST_NAME], state, state), found, problems)
-        _take(Wanted("institution", row.cds, row.name[:LONGEST_NAME], district, state), found, problems)
+        for wanted in _of(row, state, rule):
+            _take(wanted, found, problems)
     districts = tuple(each for each in found.values() if each.kind == "district")
     institutions = tuple(each for each in found.values() if each.kind == "institution")
     return EntityPlan(districts, institutions, tuple(problems))
+
+
+def asked(row: SchoolRow, state: str, rule: DistrictRule = "fixed") -> list[Wanted]:
+    """What one row asks for. Raises EntityIncomplete."""
+    found = _of(row, state, rule)
+    for wanted in found:
+        _check(wanted)
+    return found
+
+
+def keep_first(wanted: Wanted, found: dict[tuple[Kind, str], Wanted]) -> None:
+    """Add it to what was found before. Raises EntityTwice if that is another one of the same id."""
+    before = found.setdefault((wanted.kind, wanted.entity_id), wanted)
+    if before != wanted:
+        what = "name" if before.parent_id == wanted.parent_id else "district"
+        raise EntityTwice(kind=wanted.kind, entity_id=wanted.entity_id, what=what)
 
 
 def decide(wanted: Wanted, name: str | None, parent_id: str | None) -> Decision:
@@ -109,16 +122,26 @@ def decide(wanted: Wanted, name: str | None, parent_id: str | None) -> Decision:
     return Decision(action, wanted.kind == "institution" and parent_id != wanted.parent_id)
 
 
+def _of(row: SchoolRow, state: str, rule: DistrictRule) -> list[Wanted]:
+    district = district_id(row.district, rule)
+    school = Wanted("institution", row.cds, row.name[:LONGEST_NAME], district, state)
+    if row.is_district:
+        return [Wanted("district", district, row.district_name[:LONGEST_NAME], state, state), school]
+    return [school]
+
+
 def _take(wanted: Wanted, found: dict[tuple[Kind, str], Wanted], problems: list[PermanentError]) -> None:
+    try:
+        _check(wanted)
+        keep_first(wanted, found)
+    except PermanentError as problem:
+        problems.append(problem)
+
+
+def _check(wanted: Wanted) -> None:
     problem = _incomplete(wanted)
     if problem is not None:
-        details: dict[str, Any] = {"kind": wanted.kind, "entity_id": wanted.entity_id or "without an id"}
-        problems.append(EntityIncomplete(problem=problem, **details))
-        return
-    before = found.setdefault((wanted.kind, wanted.entity_id), wanted)
-    if before != wanted:
-        what = "name" if before.parent_id == wanted.parent_id else "district"
-        problems.append(EntityTwice(kind=wanted.kind, entity_id=wanted.entity_id, what=what))
+        raise EntityIncomplete(problem=problem, kind=wanted.kind, entity_id=wanted.entity_id or "without an id")
 
 
 def _incomplete(wanted: Wanted) -> str | None:

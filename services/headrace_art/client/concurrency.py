@@ -11,15 +11,31 @@ Item = TypeVar("Item")
 
 async def for_each(items: Iterable[Item], work: Callable[[Item], Awaitable[None]], workers: int) -> None:
     """Call `work` for every item, `workers` at once. The first error ends all and is raised as it is."""
-    waiting = iter(items)
+    await Crew(workers).for_each(items, work)
 
-    async def run() -> None:
-        for item in waiting:
-            await work(item)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(workers):
-                group.create_task(run())
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+class Crew:
+    """So many workers, for whoever has something to be done: who comes later has them when they become free.
+
+    For one event loop.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._free = asyncio.Semaphore(workers)
+
+    async def for_each(self, items: Iterable[Item], work: Callable[[Item], Awaitable[None]]) -> None:
+        """Call `work` for every item. The first error ends all and is raised as it is."""
+        waiting = iter(items)
+
+        async def run() -> None:
+            async with self._free:
+                for item in waiting:
+                    await work(item)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._workers):
+                    group.create_task(run())
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None

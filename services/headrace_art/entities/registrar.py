@@ -6,13 +6,14 @@ Source: reference art 1.8, 3.7, R6.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from headrace.errors import HeadraceError, RefusedError, TransientError
+from headrace.errors import RefusedError, TransientError
 from headrace.stage import kill
 from headrace_art.client.art import ArtClient
-from headrace_art.client.concurrency import for_each
+from headrace_art.client.concurrency import Crew
 from headrace_art.client.errors import FieldsRefused
 from headrace_art.client.patience import Patience
 from headrace_art.client.records import Entity
@@ -40,105 +41,123 @@ class Registered(NamedTuple):
     wanted: Wanted
     decision: Decision
     parent_id: str
-    problem: HeadraceError | None = None
+    problem: RefusedError | None = None
 
 
-class Coming:
-    """Districts that this process is about to register, in whichever part of the file: their schools wait for them.
+class Shared:
+    """What the registrars of one process share, for one event loop: workers, and which districts are coming.
 
-    For one event loop.
+    A district that is about to be registered, in whichever part of the file, its schools wait for. So schools have
+    workers of their own, or they could hold those that their districts need.
+
+    Parameters:
+        workers: requests at once.
     """
 
-    def __init__(self) -> None:
-        self._done: dict[str, asyncio.Event] = {}
+    def __init__(self, workers: int) -> None:
+        self.districts, self.schools = Crew(workers), Crew(workers)
+        self._coming: dict[str, asyncio.Event] = {}
 
     def announce(self, districts: Iterable[Wanted]) -> None:
         """These will be dealt with."""
         for each in districts:
-            self._done.setdefault(each.entity_id, asyncio.Event())
+            self._coming.setdefault(each.entity_id, asyncio.Event())
 
     def settled(self, district: Wanted) -> None:
         """This one is dealt with, well or not."""
-        event = self._done.pop(district.entity_id, None)
+        event = self._coming.pop(district.entity_id, None)
         if event is not None:
             event.set()
 
     async def parent_of(self, school: Wanted) -> None:
         """Return when nothing is to be done any more about its district."""
-        event = self._done.get(school.parent_id)
+        event = self._coming.get(school.parent_id)
         if event is not None:
             await event.wait()
 
 
 class Registrar:
-    """Registers districts and schools.
+    """Registers the districts and schools of one part of a file.
 
     Parameters:
-        coming: shared by all registrars of this process.
+        shared: by all registrars of this process.
         may_act: whether this process may still change anything.
         known: whether ART has confirmed such an entity before: then it is looked for first, else created first.
-        parent_wait: seconds that a school waits for its district.
+        parent_wait: seconds that schools wait for their districts.
         cancelled: whether another copy has the file by now.
+        told: what became of each, as soon as it is known; called in the event loop.
     """
 
     def __init__(
         self,
         client: ArtClient,
-        coming: Coming,
+        shared: Shared,
         patience: Patience,
         time: Time,
         may_act: Callable[[], bool],
         known: Callable[[Wanted], bool],
         parent_wait: float,
         cancelled: Callable[[], bool],
+        told: Callable[[Registered], None],
     ) -> None:
-        self._client, self._coming, self._patience, self._time = client, coming, patience, time
+        self._client, self._shared, self._patience, self._time = client, shared, patience, time
         self._may_act, self._known, self._parent_wait = may_act, known, parent_wait
-        self._cancelled = cancelled
-        self.done = 0
-        """Of how many it is known what became of them."""
+        self._cancelled, self._told = cancelled, told
 
-    async def register(self, districts: Sequence[Wanted], institutions: Sequence[Wanted]) -> list[Registered]:
+    async def register(self, districts: Sequence[Wanted], institutions: Sequence[Wanted]) -> None:
         """Register all. Raises ConfigError for what the operator must mend, Cancelled."""
-        done: list[Registered] = []
-
-        async def one(wanted: Wanted) -> None:
-            done.append(await self._one(wanted))
-            self.done += 1
-
-        async def district(wanted: Wanted) -> None:
-            try:
-                await one(wanted)
-            finally:
-                self._coming.settled(wanted)
-
-        async def school(wanted: Wanted) -> None:
-            await self._coming.parent_of(wanted)
-            await one(wanted)
-
-        self._coming.announce(districts)
+        self._shared.announce(districts)
         try:
-            await for_each(districts, district, self._client.settings.connections)
+            await self._all(districts, self._shared.districts)
         finally:
             for each in districts:
-                self._coming.settled(each)
-        await for_each(institutions, school, self._client.settings.connections)
-        return done
+                self._shared.settled(each)
+        await self._all(institutions, self._shared.schools)
 
-    async def _one(self, wanted: Wanted) -> Registered:
+    async def _all(self, wanted: Sequence[Wanted], crew: Crew) -> None:
+        """Register all of a kind. Those without a parent are put off: another copy may be about to register it."""
+        orphans: defaultdict[str, list[Wanted]] = defaultdict(list)
+
+        async def one(each: Wanted) -> None:
+            if each.kind == "institution":
+                await self._shared.parent_of(each)
+            registered = await self._one(each)
+            if registered is None:
+                orphans[each.parent_id].append(each)
+                return
+            self._told(registered)
+            if each.kind == "district":
+                self._shared.settled(each)
+
+        await crew.for_each(wanted, one)
         began, pause = self._time.now(), _PARENT_PAUSE
+        while orphans and self._time.now() - began < self._parent_wait:
+            await self._time.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PARENT_PAUSE)
+            before = dict(orphans)
+            orphans.clear()
+            # One of each parent finds out for all.
+            await crew.for_each([group[0] for group in before.values()], one)
+            missing = set(orphans)
+            for parent in missing:
+                orphans[parent] += before[parent][1:]
+            others = (each for parent, group in before.items() if parent not in missing for each in group[1:])
+            await crew.for_each(others, one)
+        for group in orphans.values():
+            for each in group:
+                problem = ParentMissing(kind=each.kind, entity_id=each.entity_id, parent_id=each.parent_id)
+                self._told(_refused(each, problem))
+
+    async def _one(self, wanted: Wanted) -> Registered | None:
+        """Register one; None if ART does not know its parent."""
         while True:
             self._check()
             try:
                 return await self._patience.run(lambda: self._ensure(wanted))
-            except ParentMissing as error:
-                if self._time.now() - began >= self._parent_wait:
-                    return Registered(wanted, Decision(Action.CREATE, False), wanted.parent_id, error)
-                # Another copy is about to register it.
-                await self._time.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PARENT_PAUSE)
+            except ParentMissing:
+                return None
             except RefusedError as error:
-                return Registered(wanted, Decision(Action.CREATE, False), wanted.parent_id, error)
+                return _refused(wanted, error)
             except TransientError:
                 await self._time.sleep(1.0)  # an outage longer than patience: the file waits with it
 
@@ -189,3 +208,7 @@ class Registrar:
         # What another copy has done meanwhile, with a later file perhaps, must not be undone.
         if self._cancelled():
             raise Cancelled
+
+
+def _refused(wanted: Wanted, error: RefusedError) -> Registered:
+    return Registered(wanted, Decision(Action.CREATE, False), wanted.parent_id, error)
