@@ -21,10 +21,10 @@ import typer
 from headrace.cli.options import Options
 from headrace.codec import avro
 from headrace.config import ServiceSettings, Settings, Sources, StageSettings, sources
-from headrace.errors import TransientError
 from headrace.families import Host, ServiceFactory, StageEntry, catalogue, named, stage_named
 from headrace.kafka.admin import create_missing, missing
 from headrace.kafka.clients import Cluster, MissingTopic
+from headrace.kafka.insisting import insist
 from headrace.kafka.room import Room
 from headrace.observe.health import Health
 from headrace.observe.log import configure
@@ -265,18 +265,15 @@ def _reachable(session: Session, entry: StageEntry, stop: threading.Event) -> Cl
     """
     everything = catalogue(datasets=session.settings.datasets.folder)
     topics = [topic for topic in everything if entry.uses(topic.name)]
-    while not stop.is_set():
-        try:
-            cluster = session.cluster()
-            if absent := missing(cluster, topics):
-                raise MissingTopic(topic=absent[0])
-            cluster.announce(_written(session, entry))
-        except TransientError as error:
-            log.warning("waiting for Kafka", problem=str(error))
-            stop.wait(error.retry_after)
-        else:
-            return cluster
-    return None
+
+    def reach() -> Cluster:
+        cluster = session.cluster()
+        if absent := missing(cluster, topics):
+            raise MissingTopic(topic=absent[0])
+        cluster.announce(_written(session, entry))
+        return cluster
+
+    return insist(stop, reach)
 
 
 def _written(session: Session, entry: StageEntry) -> Iterator[Mapping[str, Any]]:

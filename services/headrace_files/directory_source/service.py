@@ -8,16 +8,16 @@ import stat
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import structlog
 
 from headrace.datasets.catalogue import chunks_of
-from headrace.errors import TransientError
 from headrace.kafka.clients import Cluster
+from headrace.kafka.insisting import insist
 from headrace.topics import CHUNKS, CHUNKS_PERSONAL, FILES, Topic
 from headrace_files.directory_source import scan
 from headrace_files.directory_source.events import EventWatcher, Hint
@@ -47,7 +47,6 @@ SECOND_LOOK = 1.0  # seconds after which a new folder is walked again, for what 
 FAILURES_EVERY = 1.0  # seconds
 LEAST_RETRY = 10.0  # seconds until an unreadable file is tried again
 
-Made = TypeVar("Made")
 
 log = structlog.get_logger(__name__)
 
@@ -151,10 +150,8 @@ class DirectorySource:
         except OSError as error:
             raise NotAFolder(path=printable(self.root), problem=error.strerror) from error
         with SourceLock(self._state, self.settings.source, self._cluster.settings.prefix).watch() as lock:
-            sender = self.sender = self._insist(
-                stop, lambda: make_engine(self._cluster, self._options, self._inbox.put)
-            )
-            if sender is None or self._insist(stop, self._read_log) is None:
+            sender = self.sender = insist(stop, lambda: make_engine(self._cluster, self._options, self._inbox.put))
+            if sender is None or insist(stop, self._read_log) is None:
                 return
             watcher = None
             if not self.settings.polling and not self._once:
@@ -178,16 +175,6 @@ class DirectorySource:
                 failures.stop()
                 sender.stop(None if self._quit.is_set() else self.settings.drain.total_seconds())
                 self._take_inbox()
-
-    def _insist(self, stop: threading.Event, act: Callable[[], Made]) -> Made | None:
-        """Do something with Kafka until it works; None if told to stop before."""
-        while not stop.is_set():
-            try:
-                return act()
-            except TransientError as error:
-                log.warning("waiting for Kafka", problem=str(error))
-                stop.wait(error.retry_after)
-        return None
 
     def _read_log(self) -> FileLog:
         self.tree.log.read(self._cluster)

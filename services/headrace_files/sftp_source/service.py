@@ -5,10 +5,10 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import quote
 
 import structlog
@@ -17,6 +17,7 @@ from headrace import keys
 from headrace.datasets.catalogue import Dataset, Datasets
 from headrace.errors import PermanentError, TransientError
 from headrace.kafka.clients import Cluster
+from headrace.kafka.insisting import insist
 from headrace.sending_once import FileResult
 from headrace.stage import kill
 from headrace.stage.middleware.retries import delay
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 PATIENCE = 0.1
 NANOSECONDS = 1_000_000_000
 
-Made = TypeVar("Made")
 
 log = structlog.get_logger(__name__)
 
@@ -112,8 +112,8 @@ class SftpSource:
         settings = self._settings
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with SourceLock(self._state, settings.source, self._cluster.settings.prefix).watch():
-            sender = self._insist(stop, lambda: Sender(self._cluster, self._options(), self._ended.put))
-            if sender is None or self._insist(stop, self._read_log) is None:
+            sender = insist(stop, lambda: Sender(self._cluster, self._options(), self._ended.put))
+            if sender is None or insist(stop, self._read_log) is None:
                 return
             failures = Failures(self._cluster, self._knows, lambda path, _file, code: self._failed.update({path: code}))
             try:
@@ -159,16 +159,6 @@ class SftpSource:
 
     def _knows(self, path: bytes) -> bool:
         return self._log.entry(path) is not None
-
-    def _insist(self, stop: threading.Event, act: Callable[[], Made]) -> Made | None:
-        """Do something with Kafka until it works; None if told to stop before."""
-        while not stop.is_set():
-            try:
-                return act()
-            except TransientError as error:
-                log.warning("waiting for Kafka", problem=str(error))
-                stop.wait(error.retry_after)
-        return None
 
     def _path(self, pattern: str) -> str:
         return remote_path(pattern, self._day or datetime.now().astimezone().date())

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -23,6 +23,7 @@ from headrace.jobs.log import words
 from headrace.kafka.admin import wanted_properties
 from headrace.kafka.clients import Cluster
 from headrace.kafka.following import Follower, Place
+from headrace.kafka.insisting import insist
 from headrace.kafka.raw import RawMessage
 from headrace.observe.metrics import MetricEntry
 from headrace.topics import FILES, JOBS, UPLOAD_ACKS, Topic
@@ -52,7 +53,6 @@ METRICS = (
 )
 """What only the alarms have."""
 
-Made = TypeVar("Made")
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +87,7 @@ class AlarmsService:
         Raises MissingTopic.
         """
         with ExitStack() as held:
-            follower = self._insist(stop, self._follower)
+            follower = insist(stop, self._follower)
             if follower is None:
                 return
             held.callback(follower.close)
@@ -199,16 +199,6 @@ class AlarmsService:
         times = {name: int((now - span.total_seconds()) * 1000) for name, span in back.items()}
         starts = self._surveyor.offsets_at(times)
         return Follower(self._cluster, (FILES, UPLOAD_ACKS, JOBS), starts=starts)
-
-    def _insist(self, stop: threading.Event, act: Callable[[], Made]) -> Made | None:
-        """Do something with Kafka until it works; None if told to stop before."""
-        while not stop.is_set():
-            try:
-                return act()
-            except TransientError as error:
-                log.warning("waiting for Kafka", problem=str(error))
-                stop.wait(error.retry_after)
-        return None
 
 
 def _free(folders: Sequence[Path]) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,6 +19,7 @@ from headrace.events import FileEvent, UploadAck
 from headrace.jobs.log import words
 from headrace.kafka.clients import Cluster
 from headrace.kafka.following import Follower, Place
+from headrace.kafka.insisting import insist
 from headrace.kafka.raw import RawMessage
 from headrace.kafka.reading import read_now
 from headrace.topics import CHUNK_TOPICS, DEAD_LETTERS, FILES, JOBS, UPLOAD_ACKS, Topic
@@ -39,7 +40,6 @@ CLOCK_MARGIN_MS = 60_000
 PART = "log"
 FOLLOWED = (JOBS, FILES, UPLOAD_ACKS, DEAD_LETTERS)
 
-Made = TypeVar("Made")
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +79,7 @@ class Watch:
 
         Raises MissingTopic.
         """
-        begun = self._insist(stop, self._begin)
+        begun = insist(stop, self._begin, self._unwell)
         if begun is None:
             return
         follower, starts = begun
@@ -115,12 +115,15 @@ class Watch:
             positions = self._surveyor.look()
         except TransientError as error:
             log.warning("Kafka does not answer", problem=str(error))
-            with self.lock:
-                self.problem = str(error)
+            self._unwell(error)
             return
         with self.lock:
             self.flow.take(Look(time.time(), positions))
             self.problem = None
+
+    def _unwell(self, error: TransientError) -> None:
+        with self.lock:
+            self.problem = str(error)
 
     def _take(self, place: Place, message: RawMessage, starts: Starts) -> None:
         topic, value = place[0], message.value() or b""
@@ -174,18 +177,6 @@ class Watch:
         ends = {number: offset + 1 for number, offset in starts.items()}
         batches = read_now(self._cluster, DEAD_LETTERS, starts=starts, ends=ends)
         return min((message.timestamp()[1] for batch in batches for message in batch), default=0)
-
-    def _insist(self, stop: threading.Event, act: Callable[[], Made]) -> Made | None:
-        """Do something with Kafka until it works; None if told to stop before."""
-        while not stop.is_set():
-            try:
-                return act()
-            except TransientError as error:
-                log.warning("waiting for Kafka", problem=str(error))
-                with self.lock:
-                    self.problem = str(error)
-                stop.wait(error.retry_after)
-        return None
 
 
 def _near_end(starts: dict[Place, int], positions: Positions, topic: Topic, most: int) -> None:

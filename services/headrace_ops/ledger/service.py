@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 import structlog
 
@@ -15,6 +15,7 @@ from headrace.jobs.evidence import evidence_in, is_good, job_of, place_of
 from headrace.jobs.log import JobWriter, follower, words
 from headrace.kafka.clients import Cluster
 from headrace.kafka.following import Follower, Place
+from headrace.kafka.insisting import insist
 from headrace.kafka.raw import RawMessage
 from headrace.kafka.reading import offsets_at, read_now, watermarks
 from headrace.observe.metrics import MetricEntry
@@ -42,7 +43,6 @@ METRICS = (
 )
 """What only the ledger has."""
 
-Made = TypeVar("Made")
 
 log = structlog.get_logger(__name__)
 
@@ -64,16 +64,16 @@ class LedgerService:
 
         Raises MissingTopic.
         """
-        commands = self._insist(stop, lambda: follower(self._cluster))
-        evidence = self._insist(stop, lambda: Follower(self._cluster, EVIDENCE))
-        writer = self._insist(stop, lambda: JobWriter(self._cluster))
+        commands = insist(stop, lambda: follower(self._cluster))
+        evidence = insist(stop, lambda: Follower(self._cluster, EVIDENCE))
+        writer = insist(stop, lambda: JobWriter(self._cluster))
         if commands is None or evidence is None or writer is None:
             return
         try:
             ledger = Ledger(frozenset(evidence.positions))
             while not commands.caught_up and not stop.is_set():
                 self._take_words(ledger, commands, PATIENCE)
-            ends = self._insist(stop, lambda: _ends(self._cluster))
+            ends = insist(stop, lambda: _ends(self._cluster))
             if ends is not None:
                 ledger.begin(ends)
                 self._follow(ledger, commands, evidence, writer, stop)
@@ -182,16 +182,6 @@ class LedgerService:
         """What is on a topic now, from a time on, in milliseconds since the epoch."""
         batches = read_now(self._cluster, topic, starts=offsets_at(self._cluster, topic, since))
         return (message for batch in batches for message in batch)
-
-    def _insist(self, stop: threading.Event, act: Callable[[], Made]) -> Made | None:
-        """Do something with Kafka until it works; None if told to stop before."""
-        while not stop.is_set():
-            try:
-                return act()
-            except TransientError as error:
-                log.warning("waiting for Kafka", problem=str(error))
-                stop.wait(error.retry_after)
-        return None
 
 
 def _before(starts: Iterable[int]) -> int:
