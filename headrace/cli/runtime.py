@@ -137,7 +137,7 @@ def run_service(
 
     Raises FatalError if it must end and start again.
     """
-    _collect_rarely()
+    collect_rarely()
     health = Health()
     metrics = Metrics([*(LOOP_METRICS if isinstance(own, StageSettings) else ()), *entry.load_metrics()])
     make = factory or entry.load_factory()
@@ -156,7 +156,7 @@ def run_service(
     log.info("stopped")
 
 
-def _collect_rarely() -> None:
+def collect_rarely() -> None:
     """Look for cycles of garbage less often, and not among what was imported.
 
     Tens of thousands of messages are in hand at once, and hardly any cycles: by the defaults of Python a third of the

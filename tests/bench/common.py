@@ -15,6 +15,7 @@ from pathlib import Path
 import confluent_kafka
 
 from headrace.broker import EmbeddedBroker, free_port
+from headrace.cli.runtime import collect_rarely
 from headrace.config import LogSettings
 from headrace.observe.log import configure
 
@@ -98,8 +99,9 @@ def compare(
 
 def conditions() -> None:
     """Print what the figures depend on."""
-    # As services run it; unconfigured, it would write every debug line.
+    # As services run: unconfigured, the log has every debug line, and garbage is looked for all the time.
     configure(LogSettings())
+    collect_rarely()
     load = os.getloadavg()[0]
     print(
         f"conditions: {os.cpu_count()} cores, load {load:.1f} at the start, Linux {platform.release()},"
