@@ -38,6 +38,21 @@ class Ranges:
         self.size += new
         return new
 
+    def missing(self, start: int, end: int) -> list[tuple[int, int]]:
+        """The parts of bytes `start` to `end` that are not here, in order."""
+        if not self._ends or start >= self._ends[-1]:
+            return [(start, end)] if start < end else []
+        found = []
+        for index in range(bisect_right(self._ends, start), len(self._starts)):
+            if self._starts[index] >= end:
+                break
+            if start < self._starts[index]:
+                found.append((start, self._starts[index]))
+            start = self._ends[index]
+        if start < end:
+            found.append((start, end))
+        return found
+
     def contiguous(self) -> int:
         """Bytes from the beginning without a gap."""
         return self._ends[0] if self._starts and self._starts[0] == 0 else 0

@@ -96,6 +96,19 @@ def test_frames_that_come_out_of_order_twice_and_late_make_the_same_file(
     assert files_below(tmp_path) == {b"shuffled": file.content}
 
 
+def test_what_was_verified_is_what_is_delivered_when_a_frame_comes_again_with_other_bytes(
+    cluster: Cluster, feeder: Feeder, tmp_path: Path
+) -> None:
+    file = FedFile(b"again", content(40_000))
+    other = encode(Data(v=1, i=1, off=2000, b=memoryview(bytes(6000))))
+    feeder.send(file, file.open(), *file.data(), other, file.close())
+    feeder.flush()
+    with running(assembler(tmp_path), cluster):
+        wait_until(lambda: len(receipts_on_log(cluster)) == 1, within=20)
+    assert outcomes(cluster) == {file.item: ("delivered", None)}
+    assert files_below(tmp_path) == {b"again": file.content}
+
+
 @pytest.mark.parametrize(
     ("path", "code"),
     [

@@ -172,6 +172,8 @@ def test_ranges_know_exactly_the_bytes_that_came(pieces: list[tuple[int, int]]) 
     ranges, truth = Ranges(), set[int]()
     for start, length in pieces:
         new = set(range(start, start + length)) - truth
+        missing = ranges.missing(start, start + length)
+        assert [byte for first, end in missing for byte in range(first, end)] == sorted(new)
         assert ranges.add(start, start + length) == len(new)
         truth |= new
     assert ranges.size == len(truth)

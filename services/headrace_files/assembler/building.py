@@ -81,19 +81,24 @@ class Partials:
     def write(self, building: Building, frame: Data) -> None:
         """Put the frame's bytes in their place; what is here already is not written again.
 
+        (It may be part of the hash by now, so other bytes in its place would be delivered unseen.)
+
         Raises DiskUnwell; the same frame may then be given again. Raises BeyondFile.
         """
         end = frame.off + len(frame.b)
+        missing = building.ranges.missing(frame.off, end)
+        if not missing:
+            return
         handle = self._handle(building.item)
         try:
-            written = 0
-            while written < len(frame.b):
-                written += os.pwrite(handle, frame.b[written:], frame.off + written)
+            for start, stop in missing:
+                while start < stop:
+                    start += os.pwrite(handle, frame.b[start - frame.off : stop - frame.off], start)
         except OSError as error:
             if error.errno in (errno.EFBIG, errno.EINVAL):
                 raise BeyondFile(offset=frame.off) from error
             raise self._tree.failure(error) from error
-        if building.ranges.add(frame.off, end) and frame.off == building.hashed:
+        if building.ranges.add(frame.off, end) == len(frame.b) and frame.off == building.hashed:
             building.hash.update(frame.b)
             building.hashed = end
 
