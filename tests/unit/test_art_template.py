@@ -19,7 +19,22 @@ COLUMNS = ["SSID", "Nickname", *REQUIRED_COLUMNS[1:], "Address"]
 """As a dump may have them: two are nobody's business."""
 values = st.one_of(
     st.text(max_size=8),
-    st.sampled_from(['"', "a\\b", "tab\t", " x", "x ", "O\u2019Neil", "Zo\u00eb", "yes", "YES", "No", "x" * 63, "x" * 64]),
+    st.sampled_from(
+        [
+            '"',
+            "a\\b",
+            "tab\t",
+            " x",
+            "x ",
+            "O\u2019Neil",
+            "Zo\u00eb",
+            "yes",
+            "YES",
+            "No",
+            "x" * 63,
+            "x" * 64,
+        ]
+    ),
 )
 FREE = ["FirstName", "LastOrSurname", "MiddleName", "SSID", "SmarterStudentID", "White", "Asian", "Nickname", "Address"]
 anything = st.fixed_dictionaries({}, optional={**choices, **dict.fromkeys(FREE, values)})
