@@ -67,8 +67,12 @@ class Outbox:
         if not messages:
             return
         name = self._cluster.topic_name(topic)
+        produce, look = self._producer.produce, self._look
         for key, value in messages[:-1]:
-            self._produce(name, value, key, partition, self._look)
+            try:
+                produce(name, value, key, partition, look)
+            except BufferError:
+                self._produce(name, value, key, partition, look)
         key, value = messages[-1]
         self._produce(name, value, key, partition, partial(self._report, self._serial(), delivered))
 

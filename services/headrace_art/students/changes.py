@@ -45,8 +45,12 @@ class Known(NamedTuple):
     @property
     def raw(self) -> bytes:
         """The state's value."""
-        place = (self.order << 8 * LINE_BYTES | self.line).to_bytes(ORDER_BYTES + LINE_BYTES, "big")
-        return b"".join((self.hash, self.mark, place, *self.before))
+        return first_known(self.hash, self.mark, self.order, self.line) + b"".join(self.before)
+
+
+def first_known(digest: bytes, mark: bytes, order: int, line: int) -> bytes:
+    """The state's value of a row that nothing was known before of; see `Known`."""
+    return digest + mark + (order << 8 * LINE_BYTES | line).to_bytes(ORDER_BYTES + LINE_BYTES, "big")
 
 
 def unchanged(raw: bytes | None, digest: bytes, mark: bytes) -> bool:

@@ -19,7 +19,7 @@ from headrace.state.keyed import KeyedState
 from headrace_art.accounting import FilePart
 from headrace_art.client import ArtSettings
 from headrace_art.mapping import StudentMapper
-from headrace_art.students.changes import MARK_BYTES, Known, Verdict, confirmed, unchanged, verdict
+from headrace_art.students.changes import MARK_BYTES, Known, Verdict, confirmed, first_known, unchanged, verdict
 from headrace_art.students.reading import Reader
 from headrace_art.students.settings import StudentsSettings
 
@@ -135,9 +135,12 @@ class Decider:
         """Remember that ART has saved these rows."""
         changes: defaultdict[int, dict[bytes, bytes | None]] = defaultdict(dict)
         for row in saved:
-            mark = row.part.file[:MARK_BYTES]
-            known = confirmed(row.known, row.digest, mark, row.message.order, row.line, row.replaced)
-            changes[row.partition][row.key] = known.raw
+            mark, message = row.part.file[:MARK_BYTES], row.message
+            if row.known is None and not row.replaced:
+                raw = first_known(row.digest, mark, message.order, row.line)
+            else:
+                raw = confirmed(row.known, row.digest, mark, message.order, row.line, row.replaced).raw
+            changes[message.partition.number][row.key] = raw
         for number, each in changes.items():
             self._state.put(number, each)
 
