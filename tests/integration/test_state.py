@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from headrace import receipts
 from headrace.broker import EmbeddedBroker
 from headrace.codec import avro
 from headrace.kafka.admin import create_missing
 from headrace.kafka.clients import Cluster
+from headrace.kafka.reading import read_now
 from headrace.keys import encode_key
 from headrace.stage.contract import Context, Message, Partition, Stage
+from headrace.stage.outbox import NotDelivered, Outbox
 from headrace.state.keyed import KeyedState, StateNotReady
 from headrace.topics import FILES, UPLOAD_ACKS, Topic
 from tests.support.feeding import FedFile, Feeder
@@ -145,6 +148,40 @@ def test_two_changes_of_a_key_under_way_at_once_end_with_the_later(cluster: Clus
     state.put(0, {b"key": None})
     assert state.get(0, [b"key"]) == [None]
     state.close()
+
+
+def test_a_change_that_kafka_refused_is_not_taken_for_confirmed_by_a_later_one(cluster: Cluster) -> None:
+    name = cluster.topic_name(COUNTS)
+    limit = AlterConfigOpType.SET
+    resource = ConfigResource(
+        ResourceType.TOPIC,
+        name,
+        incremental_configs=[ConfigEntry("max.message.bytes", "1000", incremental_operation=limit)],
+    )
+    admin = cluster.admin()
+    admin.incremental_alter_configs([resource])[resource].result(10)
+    # Each in a batch of its own: those before and after the large one are taken.
+    outbox = Outbox(cluster, cluster.producer({"batch.num.messages": 1}))
+    told: list[int] = []
+    changes = [(b"before", b"1"), (b"large", bytes(5000)), (b"after", b"1")]
+    outbox.send_all(COUNTS, 0, changes, told.append)
+    outbox.after_all(lambda: told.append(-1))
+
+    def refused() -> bool:
+        try:
+            outbox.poll()
+        except NotDelivered:
+            return True
+        return False
+
+    wait_until(refused, within=20)
+    wait_until(lambda: keys_on_log(cluster) == [b"before", b"after"], within=20)
+    assert refused()
+    assert not told
+
+
+def keys_on_log(cluster: Cluster) -> list[bytes | None]:
+    return [message.key() for batch in read_now(cluster, COUNTS) for message in batch]
 
 
 def is_ready(state: KeyedState) -> bool:
