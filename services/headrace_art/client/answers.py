@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import orjson
@@ -42,7 +42,7 @@ class TokenRefused(Exception):
     """The answer asks for another token."""
 
 
-def judge(answer: Answer, endpoint: str, expected: frozenset[int]) -> HeadraceError | TokenRefused | None:
+def judge(answer: Answer, endpoint: str, expected: Container[int]) -> HeadraceError | TokenRefused | None:
     """What is wrong with an answer; None if it is one of those that are expected.
 
     Parameters:

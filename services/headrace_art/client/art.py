@@ -40,6 +40,7 @@ class ArtClient:
         self._transport: Transport = transport or self._own  # type: ignore[assignment]
         self._tokens = TokenManager(self._transport, settings, time or SystemTime())
         self._state = quote(settings.state, safe="")
+        self._timeout = settings.timeout.total_seconds()
 
     async def __aenter__(self) -> Self:
         if self._own is not None:
@@ -164,10 +165,10 @@ class ArtClient:
                 self.settings.url + path,
                 headers,
                 body,
-                self.settings.timeout.total_seconds() if timeout is None else timeout,
+                self._timeout if timeout is None else timeout,
                 may_act,
             )
-            problem = judge(answer, endpoint, frozenset(expected))
+            problem = judge(answer, endpoint, expected)
             if problem is None:
                 return answer
             if not isinstance(problem, TokenRefused):

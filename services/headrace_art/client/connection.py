@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import NamedTuple, cast
 
 import httptools
@@ -21,6 +22,11 @@ class Answer(NamedTuple):
     headers: Mapping[str, str]
     body: bytes
     kind: str
+
+
+@lru_cache(maxsize=256)
+def _titled(name: bytes) -> str:
+    return name.decode("latin-1").title()
 
 
 class ConnectionBroken(ConnectionError):
@@ -112,7 +118,7 @@ class Connection(asyncio.Protocol):
         if self._answer is None or self._answer.done():
             return
         # Of equal names the first one counts.
-        headers = {name.decode("latin-1").title(): value.decode("latin-1") for name, value in reversed(self._headers)}
+        headers = {_titled(name): value.decode("latin-1") for name, value in reversed(self._headers)}
         kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self.reusable = reusable and not self._paused and not self._transport.is_closing()

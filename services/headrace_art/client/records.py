@@ -73,11 +73,11 @@ class Entity:
     def of(cls, body: Any) -> Self:
         """From an answer. Raises Unexpected."""
         record = _mapping(body)
-        texts = [record.get(key) for key in ("id", "entityId", "entityName", "parentEntityId")]
-        if not all(isinstance(text, str) for text in texts[:2]):
+        identity, entity_id = record.get("id"), record.get("entityId")
+        if not isinstance(identity, str) or not isinstance(entity_id, str):
             raise Unexpected("an entity without ids")
-        identity, entity_id, name, parent = (str(text or "") for text in texts)
-        return cls(identity, entity_id, name, parent, record)
+        name, parent = record.get("entityName") or "", record.get("parentEntityId") or ""
+        return cls(identity, entity_id, str(name), str(parent), record)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -14,6 +15,8 @@ from headrace_art.client.errors import AnswerLost, ArtUnreachable, CredentialsRe
 from headrace_art.client.settings import ArtSettings
 from headrace_art.client.timing import Time
 from headrace_art.client.transport import Transport
+
+_IN_A_HEADER = re.compile(r"[!-~]+").fullmatch
 
 RENEW_AT = 0.8
 """Share of a token's life after which it is renewed."""
@@ -84,7 +87,7 @@ class TokenManager:
         if answer.status in (400, 401) and isinstance(body.get("error"), str):
             raise CredentialsRefused(address=address, error=_word(body["error"]))
         text = body.get("access_token")
-        if answer.status != 200 or not isinstance(text, str) or not text or not text.isascii() or " " in text:
+        if answer.status != 200 or not isinstance(text, str) or not _IN_A_HEADER(text):
             raise ProviderUnwell(address=address, problem=f"status {answer.status} without a token")
         life = body.get("expires_in")
         # What remains may be short. Without it nothing is assumed: ART tells when the token has run out.

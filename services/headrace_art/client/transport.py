@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import TracebackType
 from typing import Protocol, Self
 from urllib.parse import urlsplit
@@ -53,6 +54,11 @@ class _Origin:
     address: str
     context: ssl.SSLContext | None
     idle: list[Connection] = field(default_factory=list)
+
+    @cached_property
+    def always(self) -> str:
+        """The headers of every request."""
+        return f"Host: {self.address}\r\nAccept-Encoding: identity\r\nUser-Agent: headrace"
 
     def take(self, now: float) -> Connection | None:
         """A connection that can be used again."""
@@ -104,12 +110,14 @@ class PooledTransport:
         scheme, _, rest = url.partition("://")
         location, _, target = rest.partition("/")
         origin = self._origins.get((scheme, location)) or self._new_origin(scheme, location)
-        lines = [f"{method} /{target} HTTP/1.1\r\nHost: {origin.address}\r\n"]
-        lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
+        lines = [
+            f"{method} /{target} HTTP/1.1",
+            origin.always,
+            *(f"{name}: {value}" for name, value in headers.items()),
+        ]
         if body is not None:
-            lines.append(f"Content-Length: {len(body)}\r\n")
-        lines.append("Accept-Encoding: identity\r\nUser-Agent: headrace\r\n\r\n")
-        head = "".join(lines).encode("ascii")
+            lines.append(f"Content-Length: {len(body)}")
+        head = ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
         deadline = self._loop.time() + timeout
         await self._turn(origin, deadline)
         try:

@@ -57,6 +57,7 @@ class Shared:
     def __init__(self, workers: int) -> None:
         self.districts, self.schools = Crew(workers), Crew(workers)
         self._coming: dict[str, asyncio.Event] = {}
+        self._there: set[str] = set()
 
     def announce(self, districts: Iterable[Wanted]) -> None:
         """These will be dealt with."""
@@ -68,6 +69,14 @@ class Shared:
         event = self._coming.pop(district.entity_id, None)
         if event is not None:
             event.set()
+
+    def there(self, district: Wanted) -> None:
+        """This one is at ART."""
+        self._there.add(district.entity_id)
+
+    def expects(self, school: Wanted) -> bool:
+        """Whether its district is at ART, or will be soon, as far as it is known here."""
+        return school.parent_id in self._there or school.parent_id in self._coming
 
     async def parent_of(self, school: Wanted) -> None:
         """Return when nothing is to be done any more about its district."""
@@ -117,6 +126,7 @@ class Registrar:
     async def _all(self, wanted: Sequence[Wanted], crew: Crew) -> None:
         """Register all of a kind. Those without a parent are put off: another copy may be about to register it."""
         orphans: defaultdict[str, list[Wanted]] = defaultdict(list)
+        doubtful: list[Wanted] = []
 
         async def one(each: Wanted) -> None:
             if each.kind == "institution":
@@ -127,9 +137,19 @@ class Registrar:
                 return
             self._told(registered)
             if each.kind == "district":
+                if registered.problem is None:
+                    self._shared.there(each)
                 self._shared.settled(each)
 
-        await crew.for_each(wanted, one)
+        async def hopeful(each: Wanted) -> None:
+            if each.kind == "district" or self._shared.expects(each):
+                await one(each)
+            else:
+                doubtful.append(each)
+
+        # A district in a part that is not complete yet may be announced meanwhile.
+        await crew.for_each(wanted, hopeful)
+        await crew.for_each(doubtful, one)
         began, pause = self._time.now(), _PARENT_PAUSE
         while orphans and self._time.now() - began < self._parent_wait:
             await self._time.sleep(pause)
