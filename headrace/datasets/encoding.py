@@ -10,7 +10,7 @@ import re
 import struct
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
-from operator import itemgetter
+from operator import add, itemgetter
 from typing import AnyStr
 
 from headrace.datasets.declaration import Column, Declaration
@@ -45,6 +45,7 @@ def zigzag(number: int) -> bytes:
 
 
 _LENGTHS = [zigzag(length) for length in range(TABLED_LENGTHS)]
+_length = _LENGTHS.__getitem__
 _LENGTH_TEXTS = [length.decode("latin-1") for length in _LENGTHS]
 
 
@@ -94,7 +95,7 @@ class Encoder:
     @staticmethod
     def strings(values: Sequence[bytes]) -> bytes:
         """Fields that are all strings, from their UTF-8, each shorter than `TABLED_LENGTHS`."""
-        return b"".join([_LENGTHS[len(value)] + value for value in values])
+        return b"".join(map(add, map(_length, map(len, values)), values))
 
     def body(self, values: Sequence[str], line: int, *, ascii_only: bool) -> bytes:
         """The dataset's fields on the wire.
