@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import structlog
 
@@ -22,6 +20,7 @@ from headrace.stage.context import StageContext
 from headrace.stage.contract import Message, Partition, Stage
 from headrace.stage.decoding import Decoder
 from headrace.stage.delivered import Deliveries
+from headrace.stage.held import HELD_UNPAUSED_BYTES, LONGEST_UNPAUSED_WAIT, Held
 from headrace.stage.membership import Membership
 from headrace.stage.middleware import Middleware
 from headrace.stage.middleware.retries import delay
@@ -32,38 +31,21 @@ from headrace.stage.outbox import Outbox
 log = structlog.get_logger(__name__)
 
 FIRST_MESSAGE_SECONDS = 0.05
+# While a delivery report or a worker's result is surely near, it is not to wait for a message that does not come.
+BRISK_FIRST_MESSAGE_SECONDS = 0.005
+BRISK_SECONDS = 0.25
 BATCH_BYTES = 8 * 1024 * 1024
 BATCH_MESSAGES = 500
 TICK_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
 LOOK_BACK_SECONDS = 2.0
 WATCH_RESUMED_SECONDS = 30.0
-# Pausing a partition throws away what was fetched of it, so short waits hold messages in memory instead, up to this.
-LONGEST_UNPAUSED_WAIT = 0.5
-HELD_UNPAUSED_BYTES = 8 * 1024 * 1024
-# What a decoded message takes beside its bytes: that is most of it, where messages are small.
-HELD_MESSAGE_BYTES = 1024
 
 
 class Unexpected(PermanentError):
     """The stage {stage} failed on this message with {error}; that is a bug: report it, then re-drive the message."""
 
     code = "unexpected"
-
-
-@dataclass(slots=True)
-class _Held:
-    """Messages of one paused partition that the stage has to be given again.
-
-    `passed` is the offset after the last message that came meanwhile and is nothing for the stage.
-    """
-
-    until: float
-    attempt: int = 0
-    messages: deque[Message] = field(default_factory=deque)
-    size: int = 0
-    paused: bool = False
-    passed: int = 0
 
 
 class Loop:
@@ -94,7 +76,7 @@ class Loop:
         wire = {topic.name: name for name, topic in by_name.items()}
         self._decoder = Decoder(by_name, self.group)
         self._tracks: dict[Partition, Track] = {}
-        self._held: dict[Partition, _Held] = {}
+        self._held: dict[Partition, Held] = {}
         self._resumed: dict[Partition, tuple[float, int]] = {}
         self._lease = Lease(session)
         self._producer = cluster.producer()
@@ -136,6 +118,7 @@ class Loop:
         self._average_bytes = 1024.0
         self._next_tick = 0.0
         self._idle_until = 0.0
+        self._brisk_until = 0.0
         self._flush_attempt = 0
 
     def run(self, stop: threading.Event) -> None:
@@ -176,7 +159,11 @@ class Loop:
         self._commits.when_due()
 
     def _consume(self) -> Sequence[RawMessage]:
-        first = consume(self._consumer, 1, FIRST_MESSAGE_SECONDS)
+        now = time.monotonic()
+        brisk = now < self._brisk_until or self._outbox.waiting
+        first = consume(self._consumer, 1, BRISK_FIRST_MESSAGE_SECONDS if brisk else FIRST_MESSAGE_SECONDS)
+        if first:
+            self._brisk_until = now + BRISK_SECONDS
         count = min(BATCH_MESSAGES, int(BATCH_BYTES / self._average_bytes)) - 1
         if not first or count < 1:
             return first
@@ -213,8 +200,7 @@ class Loop:
                 continue
             held = self._held.get(partition)
             if held is not None:
-                held.messages.append(message)
-                held.size += len(raw) + HELD_MESSAGE_BYTES
+                held.add(message)
                 if held.size > HELD_UNPAUSED_BYTES:
                     self._stop_fetching(partition, held)
             else:
@@ -291,8 +277,7 @@ class Loop:
     def _hold(self, batch: Sequence[Message], error: TransientError, attempt: int) -> None:
         partition = batch[0].partition
         seconds = delay(error, attempt)
-        size = sum(len(message.raw) for message in batch) + len(batch) * HELD_MESSAGE_BYTES
-        held = _Held(time.monotonic() + seconds, attempt, deque(batch), size)
+        held = Held.of(batch, time.monotonic() + seconds, attempt)
         self._held[partition] = held
         if seconds > LONGEST_UNPAUSED_WAIT:
             self._stop_fetching(partition, held)
@@ -302,7 +287,7 @@ class Loop:
             )
         self._tell_pause([partition], seconds, str(error))
 
-    def _stop_fetching(self, partition: Partition, held: _Held) -> None:
+    def _stop_fetching(self, partition: Partition, held: Held) -> None:
         if not held.paused:
             held.paused = True
             self._consumer.pause([self._membership.on_the_wire(partition)])
@@ -312,7 +297,7 @@ class Loop:
         for partition in partitions:
             if partition not in self._tracks:
                 continue
-            held = self._held.setdefault(partition, _Held(until))
+            held = self._held.setdefault(partition, Held(until))
             held.until = max(held.until, until)
             self._stop_fetching(partition, held)
         self._tell_pause(partitions, seconds, reason)

@@ -93,6 +93,11 @@ class Outbox:
             raise self._failure
 
     @property
+    def waiting(self) -> bool:
+        """Whether something awaited is not on the log yet."""
+        return bool(self._unacknowledged)
+
+    @property
     def barrier(self) -> int:
         """A number that stands for everything sent so far."""
         return self._next
