@@ -73,8 +73,12 @@ class Totals(msgspec.Struct):
     kinds: Counter[Kind] = msgspec.field(default_factory=Counter)
     unread: Counter[Kind] = msgspec.field(default_factory=Counter)
 
-    def take(self, account: Account) -> None:
-        """Add one version; each exactly once."""
+    def take(self, account: Account, *, of_all_groups: bool = True) -> None:
+        """Add one version; each exactly once.
+
+        Parameters:
+            of_all_groups: whether the account is of every group, so that a version without an entry has no reader.
+        """
         self.versions += 1
         if account.sent is None:
             self.unannounced += 1
@@ -82,7 +86,7 @@ class Totals(msgspec.Struct):
             self.sent_bytes += account.sent.size or 0
             kind = Kind(account.sent.topic, account.sent.state, account.sent.dataset is not None)
             self.kinds[kind] += 1
-            if not account.entries:
+            if of_all_groups and not account.entries:
                 self.unread[kind] += 1
         for group, entry in account.entries.items():
             book = self.books.get(group)

@@ -106,7 +106,9 @@ class Verification:
         for account in found:
             if not self._meant(account):
                 continue
-            outcome.totals.take(account)
+            outcome.totals.take(account, of_all_groups=self.sink is None)
+            if self.sink is not None and not account.entries:
+                continue
             here = checks.get(account.file, {})
             for result in here.values():
                 outcome.findings[result.finding] = outcome.findings.get(result.finding, 0) + 1

@@ -190,6 +190,19 @@ def test_one_sink_can_be_asked_alone(log: Log, verify: Verify) -> None:
     assert "archiver.lake" in output
 
 
+def test_a_file_that_the_sink_asked_for_need_not_have_is_not_held_against_it(log: Log, verify: Verify) -> None:
+    tree, night = log.group("assembler.main"), log.group("csv_fanout.night")
+    log.received(log.sent(b"run/plain"), tree)
+    personal = log.sent(b"personal.csv", topic="chunks-personal", dataset="students")
+    log.received(personal, night)
+    assert verify()[0] == 0
+    for sink in ("main", "night"):
+        code, output = verify("--sink", sink, "--json")
+        files, summary = objects(output)
+        assert (code, len(files), summary["exit_code"]) == (0, 1, 0)
+    assert verify("run/plain", "--sink", "night")[0] == 0
+
+
 def test_a_fan_out_that_runs_at_night_only_need_not_have_files_of_no_dataset(
     log: Log, verify: Verify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
