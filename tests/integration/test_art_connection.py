@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from headrace_art.client.connection import Answer
+from headrace_art.client.connection import Answer, Connection
 from headrace_art.client.errors import AnswerLost
 from headrace_art.client.settings import ArtSettings
 from headrace_art.client.transport import PooledTransport
@@ -92,17 +92,110 @@ def test_an_answer_is_whole_however_its_end_is_told(answer):
         b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000,
+        b"HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n" * 5000,
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n",
         b"",
     ],
-    ids=["no HTTP", "half", "half of the chunks", "endless head", "another protocol", "nothing"],
-)
+    ids=[
+        "no HTTP", "half", "half of the chunks", "endless head", "endless hints", "another protocol", "go on", "hints",
+        "nothing",
+    ],
+)  # fmt: skip
 def test_what_is_no_whole_answer_is_a_lost_one(answer):
     async def scenario(send: Send) -> None:
+        unhandled: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+        with pytest.raises(AnswerLost):
+            await send("POST", b"{}")
+        assert not unhandled
+
+    run(answering(answer, close=True), scenario)
+
+
+@pytest.mark.parametrize("first", [b"HTTP/1.1 204 No Content\r\n\r\n", HELLO], ids=["no length", "length"])
+@pytest.mark.parametrize("second", [b"", b"HTTP/1.1 200 O"], ids=["nothing", "half a head"])
+def test_the_answer_to_one_request_is_never_taken_for_that_to_the_next(first, second):
+    async def scenario(send: Send) -> None:
+        assert (await send("POST", b"{}")).status < 300
         with pytest.raises(AnswerLost):
             await send("POST", b"{}")
 
-    run(answering(answer, close=True), scenario)
+    run(answering(first, second, close=True), scenario)
+
+
+@pytest.mark.parametrize(
+    "head", [b"Content-Length: 99999999999", b"Connection: close"], ids=["which is told", "which is not"]
+)
+def test_an_answer_without_bound_is_given_up(head):
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(bytes(1 << 20))
+                await writer.drain()
+
+    async def scenario(send: Send) -> None:
+        with pytest.raises(AnswerLost, match="larger than 64 MiB"):
+            await send()
+
+    run(serve, scenario)
+
+
+async def connected(kind: type[Connection], serve: Serve, scenario: Callable[[Connection], Awaitable[None]]) -> None:
+    """A connection of this kind to a server of its own."""
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    loop = asyncio.get_running_loop()
+    _, connection = await loop.create_connection(kind, *server.sockets[0].getsockname())
+    try:
+        await scenario(connection)
+    finally:
+        connection.abort()
+        server.close()
+
+
+def test_a_connection_that_the_server_ends_takes_no_request_from_that_moment_on():
+    class Noted(Connection):
+        def eof_received(self) -> None:
+            super().eof_received()
+            seen.set_result(self.ready)
+
+    async def scenario(connection: Connection) -> None:
+        await connection.exchange(b"GET / HTTP/1.1\r\n\r\n", None, connection_deadline(), None)
+        assert await seen is False
+
+    async def all_of_it() -> None:
+        nonlocal seen
+        seen = asyncio.get_running_loop().create_future()
+        await connected(Noted, answering(HELLO, close=True), scenario)
+
+    seen: asyncio.Future[bool]
+    asyncio.run(asyncio.wait_for(all_of_it(), 20))
+
+
+def test_a_connection_whose_user_is_cancelled_is_closed_though_the_answer_came():
+    class Late(Connection):
+        def on_message_complete(self) -> None:
+            super().on_message_complete()
+            asking.cancel()
+
+    async def scenario(connection: Connection) -> None:
+        nonlocal asking
+        asking = asyncio.ensure_future(
+            connection.exchange(b"GET / HTTP/1.1\r\n\r\n", None, connection_deadline(), None)
+        )
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert not connection.ready
+
+    asking: asyncio.Future[Answer]
+    asyncio.run(asyncio.wait_for(connected(Late, answering(HELLO, b""), scenario), 20))
+
+
+def connection_deadline() -> float:
+    return asyncio.get_running_loop().time() + 5
 
 
 def test_one_connection_carries_one_request_after_the_other():

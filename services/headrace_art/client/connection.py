@@ -11,7 +11,8 @@ import httptools
 
 _PIECE = 1 << 17
 _LONGEST_HEAD = 1 << 16
-_NOT_FINAL = 200
+_LONGEST_ANSWER = 64 << 20
+_FINAL = 200
 _LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -36,8 +37,8 @@ class ConnectionBroken(ConnectionError):
 class Connection(asyncio.Protocol):
     """A connection to one server, for one request at a time.
 
-    `heard` says whether anything came since the last request; `reusable`, whether another one may follow; `idle_since`
-    is the owner's, in the event loop's time.
+    `heard` says whether anything came since the last request; `reusable`, whether the other side lets another one
+    follow; `idle_since` is the owner's, in the event loop's time.
     """
 
     def __init__(self) -> None:
@@ -55,6 +56,11 @@ class Connection(asyncio.Protocol):
         self.requests = 0
         self.idle_since = 0.0
 
+    @property
+    def ready(self) -> bool:
+        """Whether another request can go out on it now."""
+        return self.reusable and not self._transport.is_closing()
+
     async def exchange(
         self, head: bytes, body: bytes | None, deadline: float, may_act: Callable[[], bool] | None
     ) -> Answer:
@@ -69,6 +75,8 @@ class Connection(asyncio.Protocol):
         answer: asyncio.Future[Answer] = self._loop.create_future()
         self._answer = answer
         self.reusable, self.heard = False, False
+        # Nothing of the answer before may be taken for this one's.
+        self._status, self._size, self._headed, self._headers, self._body = 0, 0, False, [], []
         self.requests += 1
         timer = self._loop.call_at(deadline, self._fail, TimeoutError())
         try:
@@ -77,6 +85,9 @@ class Connection(asyncio.Protocol):
             else:
                 await self._send(head, body, answer, may_act)
             return await answer
+        except BaseException:
+            self.reusable = False  # who is cancelled leaves it to nobody, though it was answered meanwhile
+            raise
         finally:
             timer.cancel()
             self._answer = None
@@ -104,8 +115,8 @@ class Connection(asyncio.Protocol):
             self._transport.write(view[start : start + _PIECE])
 
     def _fail(self, error: Exception) -> None:
+        self.reusable = False
         if self._answer is not None and not self._answer.done():
-            self.reusable = False
             self._answer.set_exception(error)
         self._wake()
 
@@ -131,12 +142,15 @@ class Connection(asyncio.Protocol):
         """The connection is there."""
         self._transport = cast("asyncio.Transport", transport)
 
+    def eof_received(self) -> None:
+        """The other side says no more; the connection is closed next."""
+        self.reusable = False
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone. An answer without a length ends here."""
         self._parser = None
         if exc is None and self._headed and not any(name.lower() in _LENGTHS for name, _ in self._headers):
             self._settle(reusable=False)
-        self.reusable = False
         self._fail(exc if isinstance(exc, OSError) else ConnectionBroken("the connection was closed"))
 
     def pause_writing(self) -> None:
@@ -156,12 +170,13 @@ class Connection(asyncio.Protocol):
         self.heard = True
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(ConnectionBroken(type(error).__name__))
-        if not self._headed:
-            self._size += len(data)
-            if self._size > _LONGEST_HEAD:
-                self._fail(ConnectionBroken("the answer's head has no end"))
+        self._size += len(data)
+        if self._size > _LONGEST_ANSWER:
+            self._fail(ConnectionBroken(f"it is larger than {_LONGEST_ANSWER >> 20} MiB"))
+        elif self._size > _LONGEST_HEAD and not self._headed:
+            self._fail(ConnectionBroken("the answer's head has no end"))
 
     # What the parser calls.
 
@@ -169,8 +184,7 @@ class Connection(asyncio.Protocol):
         """An answer begins, or something that nobody asked for."""
         if self._answer is None or self._answer.done():
             self.reusable = False
-        self._size, self._headed = 0, False
-        self._headers, self._body = [], []
+        self._headed, self._headers, self._body = False, [], []
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; those that follow a body are nothing to us."""
@@ -178,10 +192,10 @@ class Connection(asyncio.Protocol):
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """The body begins."""
-        self._headed = True
+        """The body begins, if the answer is final."""
         if self._parser is not None:
             self._status = self._parser.get_status_code()
+            self._headed = self._status >= _FINAL
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
@@ -189,5 +203,5 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The answer is whole; one that is not final is followed by another."""
-        if self._status >= _NOT_FINAL and self._parser is not None:
+        if self._headed and self._parser is not None:
             self._settle(reusable=self._parser.should_keep_alive())

@@ -64,7 +64,7 @@ class _Origin:
         """A connection that can be used again."""
         while self.idle:
             connection = self.idle.pop()
-            if connection.reusable and now - connection.idle_since < _KEPT_SECONDS:
+            if connection.ready and now - connection.idle_since < _KEPT_SECONDS:
                 return connection
             connection.abort()
         return None
@@ -154,7 +154,7 @@ class PooledTransport:
                 if unheard and repeatable:
                     continue  # the server closed it while it was idle
                 raise AnswerLost(address=origin.address, problem=_problem(error)) from error
-            if connection.reusable:
+            if connection.ready:
                 connection.idle_since = self._loop.time()
                 origin.idle.append(connection)
             return answer
