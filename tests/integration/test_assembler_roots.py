@@ -119,6 +119,29 @@ def test_a_root_that_changes_under_an_open_file_is_told_and_everything_lands_in_
     assert not [line for line in logs if line["log_level"] in ("error", "critical")]
 
 
+def test_a_file_that_its_sender_gives_up_while_the_root_is_away_is_not_lost_from_the_books(
+    cluster: Cluster, feeder: Feeder, tmp_path: Path
+) -> None:
+    root, disk = tmp_path / "root", tmp_path / "disk"
+    disk.mkdir()
+    root.symlink_to(disk)
+    file = FedFile(b"a/large", random.Random(1).randbytes(400_000))
+    partial = disk / ".headrace" / file.item
+    with running(Assembler(AssemblerSettings(root=root)), cluster):
+        feeder.send(file, file.open(), *file.data()[:50])
+        feeder.flush()
+        wait_until(partial.exists, within=20)
+        root.unlink()
+        # As a disk that is away refuses to delete anything.
+        partial.unlink()
+        partial.mkdir()
+        feeder.send(file, file.abort())
+        feeder.flush()
+        wait_until(lambda: bool(receipts_on_log(cluster)), within=20)
+    (ack,) = receipts_on_log(cluster)
+    assert (ack.item, ack.covers[0].code) == (file.item, "aborted")
+
+
 def test_a_file_system_that_went_away_does_not_fill_the_one_below_it(tmp_path: Path) -> None:
     with small_file_system(tmp_path / "disk", 1_000_000) as disk:
         tree = Tree(disk)

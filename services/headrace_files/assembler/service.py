@@ -17,7 +17,7 @@ from headrace_files.assembler.building import Building, Partials
 from headrace_files.assembler.paths import parts
 from headrace_files.assembler.settings import AssemblerSettings
 from headrace_files.assembler.settling import LeaseLost, Settled, Settler
-from headrace_files.assembler.tree import DiskUnwell, Tree
+from headrace_files.assembler.tree import Tree
 
 if TYPE_CHECKING:
     from headrace.families import Host
@@ -217,7 +217,7 @@ class Assembler(Stage):
         self._partials.forget(building.item)
         try:
             self._tree.remove_partial(building.item)
-        except DiskUnwell as error:
+        except TransientError as error:
             log.info("a partial file stays until the next cleaning", item=building.item, problem=str(error))
 
     def _clean(self, now: float) -> None:
