@@ -15,6 +15,7 @@ import fastavro
 from headrace.codec.avro import HEADER_BYTES, MARKER, MalformedEvent, UnknownSchema, decode, marks_of, refuse_schema_id
 from headrace.events import EndMarker, Event
 
+LAST_LINE = (1 << 48) - 1
 _ID_BYTES = 16
 
 
@@ -69,7 +70,7 @@ def texts(body: bytes) -> list[str]:
                 double, place = _long(body, place - 1)
                 length = double << 1
             stop = place + (length >> 1)
-            if length & 1 or stop > end:
+            if length & 1 or not place <= stop <= end:
                 raise IndexError
             values.append(text[place:stop] if plain else body[place:stop].decode())
             place = stop
@@ -149,9 +150,12 @@ def _beginning(raw: bytes) -> tuple[str | None, bytes, int]:
 def _line(raw: bytes, place: int) -> tuple[int, int]:
     """The line, and where the dataset's fields begin."""
     try:
-        return _long(raw, place)
+        line, place = _long(raw, place)
     except (IndexError, ValueError) as error:
         raise MalformedEvent(event="record", problem=type(error).__name__) from error
+    if not 0 <= line <= LAST_LINE:
+        raise MalformedEvent(event="record", problem="no file has such a line")
+    return line, place
 
 
 def _long(raw: bytes, position: int) -> tuple[int, int]:

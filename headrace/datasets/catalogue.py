@@ -84,14 +84,14 @@ class Dataset:
         return {column.field: column.name for column in self.declaration.columns}
 
     @cached_property
-    def _plain(self) -> bool:
+    def plain(self) -> bool:
         """Whether all that a record has are texts."""
         return all(column.type == "string" and column.empty == "keep" for column in self.declaration.columns)
 
     def row(self, record: Record) -> dict[str, Any]:
         """A record's values by the names of the columns. Raises UnknownSchema or MalformedEvent."""
         names = self._names
-        if self._plain and record.schema == self.fingerprint:
+        if self.plain and record.schema == self.fingerprint:
             values = texts(record.body)
             if len(values) != len(names):
                 raise MalformedEvent(event="record", problem=f"it has {len(values)} fields")

@@ -119,6 +119,7 @@ class Loop:
         self._next_tick = 0.0
         self._idle_until = 0.0
         self._brisk_until = 0.0
+        self._was_waiting = False
         self._flush_attempt = 0
 
     def run(self, stop: threading.Event) -> None:
@@ -160,8 +161,11 @@ class Loop:
 
     def _consume(self) -> Sequence[RawMessage]:
         now = time.monotonic()
-        brisk = now < self._brisk_until or self._outbox.waiting
-        first = consume(self._consumer, 1, BRISK_FIRST_MESSAGE_SECONDS if brisk else FIRST_MESSAGE_SECONDS)
+        if self._outbox.waiting != self._was_waiting:
+            self._was_waiting = not self._was_waiting
+            self._brisk_until = now + BRISK_SECONDS
+        seconds = BRISK_FIRST_MESSAGE_SECONDS if now < self._brisk_until else FIRST_MESSAGE_SECONDS
+        first = consume(self._consumer, 1, seconds)
         if first:
             self._brisk_until = now + BRISK_SECONDS
         count = min(BATCH_MESSAGES, int(BATCH_BYTES / self._average_bytes)) - 1
@@ -215,7 +219,7 @@ class Loop:
         """There is nothing to handle before `offset`, but for what is held: that must not be committed."""
         held, track = self._held.get(partition), self._tracks.get(partition)
         if held is not None:
-            held.passed = offset
+            held.passed = max(held.passed, offset)
         elif track is not None:
             track.position = max(track.position, offset)
 
@@ -240,12 +244,23 @@ class Loop:
             for index, message in enumerate(batch):
                 self._deliver([message], attempt)
                 if message.partition in self._held:
-                    self._held[message.partition].messages.extend(batch[index + 1 :])
+                    for later in batch[index + 1 :]:
+                        self._held[message.partition].add(later)
                     return
         else:
             self.context.dead_letter(batch[0], error)
-            self._stage.put_aside(batch[0])
+            self._put_aside(batch[0])
             self._advance(batch)
+
+    def _put_aside(self, message: Message) -> None:
+        try:
+            self._stage.put_aside(message)
+        except FatalError:
+            raise
+        except Exception as error:
+            log.error(
+                "stage failed to forget a message", stage=self._stage.name, error=type(error).__name__, exc_info=True
+            )
 
     def _handle(self, batch: Sequence[Message]) -> HeadraceError | None:
         for middleware in self._middleware:
@@ -322,7 +337,7 @@ class Loop:
             self._deliver(messages, held.attempt)
             again = self._held.get(partition)
             if again is not None:
-                again.paused, again.passed = held.paused, held.passed
+                again.paused, again.passed = again.paused or held.paused, max(again.passed, held.passed)
                 continue
             self._pass(partition, held.passed)
             if held.paused:

@@ -42,7 +42,7 @@ _READING = {
 }
 
 
-_NOTHING = object()
+_Change = tuple[bytes | None]
 
 
 class StateNotReady(TransientError):
@@ -69,8 +69,8 @@ class _Part:
         self.failure: Exception | None = None
         self.topic_id = ""
         # All changes that are not in the store yet; those of them that the broker has, in their order.
-        self.recent: dict[bytes, bytes | None] = {}
-        self.confirmed: dict[bytes, bytes | None] = {}
+        self.recent: dict[bytes, _Change] = {}
+        self.confirmed: dict[bytes, _Change] = {}
         self.reaches = 0
         self.thread: threading.Thread | None = None
 
@@ -127,15 +127,18 @@ class KeyedState:
         values = part.store.get(keys)
         if not part.recent:
             return values
-        return list(map(part.recent.get, keys, values))
+        recent = part.recent
+        return [recent[key][0] if key in recent else value for key, value in zip(keys, values, strict=True)]
 
     def put(self, partition: int, changes: Mapping[bytes, bytes | None]) -> None:
         """Change what is known of encoded keys (None: nothing any more); a later receipt follows that onto the log."""
         part = self._parts[partition]
-        part.recent.update(changes)
+        # Each a thing of its own, since two changes may bring the same value.
+        own: dict[bytes, _Change] = {key: (value,) for key, value in changes.items()}
+        part.recent.update(own)
 
         def delivered(offset: int) -> None:
-            part.confirmed.update(changes)
+            part.confirmed.update(own)
             part.reaches = offset + 1
             if len(part.confirmed) >= WRITE_EVERY:
                 self._write(part)
@@ -154,10 +157,11 @@ class KeyedState:
     @staticmethod
     def _write(part: _Part) -> None:
         if part.confirmed and not part.gone.is_set():
-            part.store.write(part.confirmed.items(), part.topic_id, part.reaches)
+            changes = [(key, value) for key, (value,) in part.confirmed.items()]
+            part.store.write(changes, part.topic_id, part.reaches)
             recent = part.recent
-            for key, value in part.confirmed.items():
-                if recent.get(key, _NOTHING) is value:
+            for key, change in part.confirmed.items():
+                if recent.get(key) is change:
                     del recent[key]
             part.confirmed = {}
 

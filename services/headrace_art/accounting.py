@@ -99,6 +99,10 @@ class FilePart:
         self.seen |= taken
         return True
 
+    def give_back(self, lines: Iterable[int]) -> None:
+        """These lines were taken and are not worked on: they are new again."""
+        self.seen -= BitMap64(lines)
+
     def settle(self, line: int, outcome: Outcome, code: str | None = None) -> None:
         """What became of a line."""
         self.bitmap(outcome, code).add(line)
@@ -241,8 +245,13 @@ def _pieces(covers: Iterable[Covers]) -> Iterator[list[Covers]]:
     if most < LINES_OF_A_RECEIPT:
         yield list(covers)
         return
-    for start in range(0, most + 1, LINES_OF_A_RECEIPT):
+    left: BitMap64 = BitMap64()
+    for _, lines in bitmaps:
+        left |= lines
+    while left:
+        start = left.min() // LINES_OF_A_RECEIPT * LINES_OF_A_RECEIPT
         window: BitMap64 = BitMap64()
         window.add_range(start, start + LINES_OF_A_RECEIPT)
+        left -= window
         found = [(each, lines & window) for each, lines in bitmaps]
         yield [_covers(each.outcome, each.code, lines) for each, lines in found if lines]

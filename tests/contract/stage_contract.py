@@ -169,6 +169,26 @@ class StageContract(ABC):
         with running(self.stage(tmp_path), cluster):
             wait_until(lambda: self.delivered(cluster) == Counter({fed.item: 1}), within=20)
 
+    def test_a_short_wait_that_becomes_a_long_one_ends_all_the_same(
+        self, cluster: Cluster, feeder: Feeder, tmp_path: Path
+    ) -> None:
+        self.feed(feeder, 1)
+        stage = self.stage(tmp_path)
+        handle, waits = stage.handle, iter((0.05, 0.8))
+
+        def unwell(_self: Stage, batch: Sequence[Message]) -> None:
+            seconds = next(waits, None)
+            if seconds is not None:
+                raise Unwell(what="the outside", problem="a test says so", retry_after=seconds)
+            handle(batch)
+
+        stage.handle = MethodType(unwell, stage)  # type: ignore[method-assign]
+        with running(stage, cluster):
+            wait_until(lambda: len(self.receipts(cluster)) >= 1, within=20)
+            # Another one for each partition: also where it was waited, messages are taken again.
+            self.feed(feeder, 3, start=1)
+            wait_until(lambda: len(self.receipts(cluster)) >= 4, within=20)
+
     def test_nothing_is_committed_before_its_receipt_is_on_the_log(
         self, cluster: Cluster, feeder: Feeder, tmp_path: Path
     ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from headrace.events import UploadAck
 from headrace.kafka.admin import create_missing
 from headrace.kafka.clients import Cluster
 from headrace.stage.contract import Stage
+from headrace.state.keyed import KeyedState
 from headrace_art.accounting import BATCH
 from headrace_art.entities.service import Entities
 from headrace_art.entities.settings import EntitiesSettings
@@ -23,7 +24,8 @@ from tests.contract.stage_contract import Fed, StageContract
 from tests.support.art_loading import ServedArt, served_art
 from tests.support.art_records import DATASETS, Published, confirmed_school, district, student
 from tests.support.feeding import Feeder
-from tests.support.running import new_cluster
+from tests.support.running import new_cluster, running
+from tests.support.waiting import wait_until
 
 
 class ArtStageContract(StageContract):
@@ -66,6 +68,23 @@ class TestStudents(ArtStageContract):
         rows = [student(f"{number:05}{row}") for row in range(3)]
         published = Published(f"file-{number}", "art_students", rows, number % 3)
         return Fed(published.item, published.whole())
+
+    def test_a_state_that_fails_once_loses_no_row(
+        self, cluster: Cluster, feeder: Feeder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        items = self.feed(feeder, 2)
+        get, failures = KeyedState.get, iter(range(1))
+
+        def failing(state: KeyedState, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
+            if next(failures, None) is not None:
+                raise OSError("a test says so")
+            return get(state, partition, keys)
+
+        monkeypatch.setattr(KeyedState, "get", failing)
+        with running(self.stage(tmp_path), cluster):
+            wait_until(lambda: len(self.delivered(cluster)) == 2, within=20)
+        assert self.delivered(cluster) == Counter({fed.item: 1 for fed in items})
+        assert len(self.art.table("students")) == 6
 
     def effects(self, place: Path) -> Mapping[str, Hashable]:
         del place

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from headrace.broker import EmbeddedBroker
-from headrace.chunks.frames import Data
+from headrace.chunks.frames import Data, encode
 from headrace.datasets.catalogue import Datasets
 from headrace.kafka.admin import create_missing
 from headrace.kafka.clients import Cluster
@@ -260,6 +260,18 @@ def test_wrong_bytes_are_asked_for_again_and_an_aborted_version_is_no_failure(
         gone.item: [("unchanged", 1, "aborted")],
     }
     assert check(cluster, datasets) == []
+
+
+def test_what_was_verified_is_what_is_published_when_a_frame_comes_again_with_other_bytes(
+    cluster: Cluster, feeder: Feeder, datasets: Datasets, fan_out
+) -> None:
+    file = fed("again.csv", rows(2000))
+    other = encode(Data(v=1, i=1, off=100, b=memoryview(file.content[100:400].replace(b"1", b"2"))))
+    feeder.send(file, file.open(), *file.data(), other, file.close())
+    feeder.flush()
+    with running(fan_out(), cluster):
+        wait_until(lambda: file.item in outcomes(cluster), within=20)
+    assert check(cluster, datasets, file) == []
 
 
 def test_a_dump_that_shrank_is_refused_until_somebody_accepts_it(

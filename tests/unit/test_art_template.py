@@ -65,6 +65,7 @@ def test_both_ways_make_the_same_and_what_is_wrong_is_left_to_the_mapper(rows, s
         made = template.student(record(row), school)
         if made is not None:
             assert json.loads(made) == mapped.student
+            assert mapped.known_school
             assert not mapped.broken
             assert mapped.unknown_grade is None
         else:

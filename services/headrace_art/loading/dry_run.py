@@ -221,7 +221,7 @@ def _student(
     if verdict(known, digest, b"", record.line) is Verdict.WAIT:
         return "unchanged", "superseded"
     try:
-        mapped = mapper.map(reader.row(record), unlinked=settings.unknown_schools == "unlinked", school=school)
+        mapped = mapper.map(reader.dataset.row(record), unlinked=settings.unknown_schools == "unlinked", school=school)
     except PermanentError as error:
         return "dead-lettered", error.code
     if mapped.broken:

@@ -104,7 +104,7 @@ class Template:
 
     def _end(self, raw: bytes) -> bytes:
         mapped = self._mapper.map(self._mapper.good, school=_text(raw))
-        if mapped.broken:
+        if mapped.broken or not mapped.known_school:
             raise _Doubtful
         names = [column.key for column in TABLE if column.kind in (Kind.INSTITUTION, Kind.NOTHING)]
         return orjson.dumps({name: mapped.student[name] for name in names})[1:]

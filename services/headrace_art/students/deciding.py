@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,6 +11,7 @@ import orjson
 
 from headrace.codec.records import Record
 from headrace.datasets.catalogue import Dataset
+from headrace.datasets.encoding import KEY_SEPARATOR
 from headrace.errors import PermanentError
 from headrace.events import Outcome
 from headrace.keys import encode_key
@@ -25,6 +26,7 @@ from headrace_art.students.settings import StudentsSettings
 
 UNKNOWN_SCHOOL = "unknown-school"
 """Code of held lines: ART has not confirmed the student's school."""
+_SEPARATOR = KEY_SEPARATOR.encode()
 SUPERSEDED = "superseded"
 """Code of unchanged lines: a later row of the same student counts."""
 
@@ -95,13 +97,15 @@ class Decider:
         state: KeyedState,
     ) -> None:
         self._policy = settings.unknown_schools
-        self._state = state
+        self._dataset, self._state = dataset, state
         self._mapper = StudentMapper(art.mapping, schools)
         self._reader = Reader(dataset, self._mapper, schools, self._policy)
         # By partition and key: the rows that came while one of the same student is under way.
-        self._busy: defaultdict[int, dict[bytes, list[_Row] | None]] = defaultdict(dict)
+        self._busy: defaultdict[int, dict[bytes, deque[_Row] | None]] = defaultdict(dict)
         self._suspended: dict[FilePart, dict[bytes, list[tuple[_Row, bytes]]]] = {}
         self.unknown_grades = 0
+        self.waiting = 0
+        """Rows that came while one of the same student is under way."""
 
     def decide(self, part: FilePart, rows: Sequence[tuple[Message, Record]], *, forced: bool = False) -> list[Pending]:
         """Settle rows that need nothing of ART; those that do, and those that are to be put aside.
@@ -127,6 +131,12 @@ class Decider:
                 pending = self._one(_Row(part, message, record, forced), key, raw)
             except PermanentError as error:
                 pending = Pending(part, message, record.line, key, problem=error)
+            except Exception:
+                # A bug: all of these rows are met again, each by itself.
+                for begun in found:
+                    if begun.problem is None:
+                        busy.pop(begun.key, None)
+                raise
             if pending is not None:
                 found.append(pending)
         return found
@@ -148,11 +158,17 @@ class Decider:
         """These students are settled: what is to be done with the rows that waited for them."""
         found: list[Pending] = []
         for pending in settled:
-            waiting = self._busy[pending.partition].pop(pending.key, None)
+            busy, key = self._busy[pending.partition], pending.key
+            waiting = busy.pop(key, None)
+            # Once one of them is to be sent, the others wait for that one.
+            while waiting and key not in busy:
+                row = waiting.popleft()
+                self.waiting -= 1
+                row.part.pending -= 1
+                if not row.part.cancelled:
+                    found += self._again([row])
             if waiting:
-                for row in waiting:
-                    row.part.pending -= 1
-                found += self._again([row for row in waiting if not row.part.cancelled])
+                busy[key] = waiting
         return found
 
     def late(self, part: FilePart) -> list[Pending]:
@@ -169,7 +185,9 @@ class Decider:
         numbers = frozenset(partitions)
         for part in [part for part in self._suspended if part.first.partition.number in numbers]:
             del self._suspended[part]
-        return sum(len(self._busy.pop(number, ())) for number in numbers)
+        gone = [self._busy.pop(number, {}) for number in numbers]
+        self.waiting -= sum(len(rows) for busy in gone for rows in busy.values() if rows)
+        return sum(map(len, gone))
 
     def _again(self, rows: Iterable[_Row]) -> list[Pending]:
         """Rows that had to wait, in their order."""
@@ -183,8 +201,9 @@ class Decider:
         part, message, record, forced = row
         busy = self._busy[message.partition.number]
         if key in busy:
-            waiting = busy[key] = busy[key] or []
+            waiting = busy[key] = busy[key] or deque()
             waiting.append(row)
+            self.waiting += 1
             part.pending += 1
             return None
         school = self._reader.school(record)
@@ -233,7 +252,7 @@ class Decider:
         part, message, record, _ = row
         student = self._reader.student(record, school) if school is not None else None
         if student is None:
-            mapped = self._mapper.map(self._reader.row(record), unlinked=self._policy == "unlinked", school=school)
+            mapped = self._mapper.map(self._dataset.row(record), unlinked=self._policy == "unlinked", school=school)
             for problem in mapped.broken:
                 raise problem
             if not mapped.known_school and self._policy != "unlinked":
@@ -251,4 +270,4 @@ class Decider:
 def _key(message: Message) -> bytes:
     """What a student goes by in the state: the record's key, however it was escaped."""
     raw = message.raw_key or b""
-    return encode_key((message.path,)) if b"%" in raw else raw
+    return raw if raw.replace(_SEPARATOR, b"").isalnum() else encode_key((message.path,))

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
 
-from headrace.codec.avro import MalformedEvent
-from headrace.codec.records import Record, texts
+from headrace.codec.records import Record
 from headrace.datasets.catalogue import Dataset
 from headrace_art.mapping import StudentMapper, Template
 from headrace_art.mapping.values import school_key
@@ -31,30 +29,18 @@ class Reader:
 
     def __init__(self, dataset: Dataset, mapper: StudentMapper, schools: Mapping[str, str], policy: str) -> None:
         columns = dataset.declaration.columns
-        self._dataset, self._schools = dataset, schools
-        self._columns = [column.name for column in columns]
-        self._names = {column.field: column.name for column in columns}
+        self.dataset, self._schools = dataset, schools
         names = [column.name for column in columns]
         first, second = names.index(DISTRICT), names.index(SCHOOL)
-        self._plain = plain = all(column.type == "string" and column.empty == "keep" for column in columns)
-        self._skip = first if plain and second == first + 1 else None
-        self._template = Template(mapper, self._columns)
+        self._skip = first if dataset.plain and second == first + 1 else None
+        self._template = Template(mapper, names)
         self._keys: dict[bytes, str] = {}
         self._base = hashlib.blake2b(digest_size=HASH_BYTES)
         self._base.update(mapper.fingerprint + policy.encode())
 
-    def row(self, record: Record) -> dict[str, Any]:
-        """The texts by column. Raises UnknownSchema or MalformedEvent."""
-        if self._plain and record.schema == self._dataset.fingerprint:
-            values = texts(record.body)
-            if len(values) != len(self._columns):
-                raise MalformedEvent(event="record", problem=f"it has {len(values)} fields")
-            return dict(zip(self._columns, values, strict=True))
-        return {self._names[name]: value for name, value in record.fields(self._dataset.readers).items()}
-
     def student(self, record: Record, school: str) -> bytes | None:
         """The JSON of a student of a known school; None if the mapper must look at the row."""
-        if not self._plain or record.schema != self._dataset.fingerprint:
+        if not self.dataset.plain or record.schema != self.dataset.fingerprint:
             return None
         return self._template.student(record.body, school)
 
@@ -62,13 +48,13 @@ class Reader:
         """ART's id of the student's school; None if it is unknown. Raises UnknownSchema or MalformedEvent."""
         raw = self._codes(record)
         if raw is None:
-            row = self.row(record)
+            row = self.dataset.row(record)
             return self._schools.get(school_key(row.get(DISTRICT), row.get(SCHOOL)))
         key = self._keys.get(raw)
         if key is None:
             if len(self._keys) >= _REMEMBERED:
                 self._keys.clear()
-            row = self.row(record)
+            row = self.dataset.row(record)
             key = self._keys[raw] = school_key(row.get(DISTRICT), row.get(SCHOOL))
         return self._schools.get(key)
 
@@ -82,7 +68,7 @@ class Reader:
 
     def _codes(self, record: Record) -> bytes | None:
         """The bytes of both codes with their lengths; None if they cannot be told without decoding."""
-        if self._skip is None or record.schema != self._dataset.fingerprint:
+        if self._skip is None or record.schema != self.dataset.fingerprint:
             return None
         body = record.body
         try:

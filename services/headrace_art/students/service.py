@@ -122,7 +122,7 @@ class Students(Stage):
         for number in {message.partition.number for message in batch}:
             self._state.require(number)
         self._require_schools(batch)
-        if self._in_hand >= self._limit + self._art.batch_students:
+        if self._in_hand + self._decider.waiting >= self._limit + self._art.batch_students:
             raise ArtBusy
         groups: dict[tuple[int, bytes], list[Message]] = {}
         partition: Partition | None = None
@@ -280,7 +280,12 @@ class Students(Stage):
                 part.mark(value)
         if not part.take_all([record.line for _, record in rows]):
             rows = [(message, record) for message, record in rows if part.take(record.line)]
-        self._do(self._decider.decide(part, rows, forced=_resent(messages[0])))
+        try:
+            pendings = self._decider.decide(part, rows, forced=_resent(messages[0]))
+        except Exception:
+            part.give_back(record.line for _, record in rows)
+            raise
+        self._do(pendings)
 
     def _do(self, pendings: Sequence[Pending]) -> None:
         """Dead letters at once, what is to be sent into the queue."""

@@ -77,7 +77,9 @@ class Arriving(Arrival):
         return self.close is not None and self._ranges.size > (self.close.size or 0)
 
     def add(self, frame: Data) -> None:
-        """Put the frame's bytes in their place. The same frame may be given again.
+        """Put the frame's bytes in their place; what is here already is not written again.
+
+        (It may be part of the hash by now, so other bytes in its place would be published unseen.)
 
         Raises SpoolUnwell, LargerThanSpool.
         """
@@ -86,12 +88,12 @@ class Arriving(Arrival):
             raise LargerThanSpool(limit=self._spool.limit)
         handle = self.content.fileno()
         try:
-            written = 0
-            while written < len(frame.b):
-                written += os.pwrite(handle, frame.b[written:], frame.off + written)
+            for start, stop in self._ranges.missing(frame.off, end):
+                while start < stop:
+                    start += os.pwrite(handle, frame.b[start - frame.off : stop - frame.off], start)
         except OSError as error:
             raise self._spool.failure(error) from error
-        if self._ranges.add(frame.off, end) and frame.off == self._hashed:
+        if self._ranges.add(frame.off, end) == len(frame.b) and frame.off == self._hashed:
             self._hash.update(frame.b)
             self._hashed = end
         if self._ranges.size > self._reserved:
