@@ -47,7 +47,8 @@ class _Answer:
         code = str(error.response.get("Error", {}).get("Code", ""))
         self.code = code if _CODE.fullmatch(code) else "unnamed error"
 
-    _unwell_statuses: ClassVar[frozenset[int]] = frozenset({0, 408, 425, 429})
+    # 416: an empty object has no first byte. Only one that was said to be missing is asked for it, so it is new.
+    _unwell_statuses: ClassVar[frozenset[int]] = frozenset({0, 408, 416, 425, 429})
 
     def unwell(self) -> bool:
         return self.code in _PASSING or self.status in self._unwell_statuses or self.status >= 500

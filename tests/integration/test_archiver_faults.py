@@ -17,7 +17,7 @@ from headrace.broker import EmbeddedBroker
 from headrace.config import Settings, sources
 from headrace.families import Host
 from headrace.kafka.clients import Cluster
-from headrace.objects.errors import StoreDenies
+from headrace.objects.errors import StoreDenies, StoreUnwell
 from headrace.objects.store import ObjectStore
 from headrace.observe.health import Health
 from headrace.observe.metrics import Metrics
@@ -273,6 +273,21 @@ def test_keys_that_are_changed_at_the_store_are_read_again_without_a_restart(clu
     for ask in (stranger.check, lambda: stranger.head(f"test/{DAY}/large"), lambda: list(stranger.read("nothing"))):
         with pytest.raises(StoreDenies):
             ask()
+
+
+def test_an_empty_object_that_appears_while_it_is_looked_for_is_no_refusal(s3, faulty_s3, bucket):
+    def appears(method: str, path: str) -> bool:
+        if method == "GET":
+            s3.client().put_object(Bucket=bucket, Key="late", Body=b"")
+        return False
+
+    faulty_s3.fail("500", match=appears)
+    store = ObjectStore(settings(s3, bucket, endpoint=faulty_s3.endpoint))
+    with pytest.raises(StoreUnwell):
+        store.head("late")
+    found = store.head("late")
+    assert found is not None
+    assert found.size == 0
 
 
 def test_everything_again_into_an_intact_bucket_changes_nothing_there(cluster, feeder, s3, faulty_s3, bucket):

@@ -37,6 +37,7 @@ def answer(status: int, code: str, operation: str = "PutObject") -> ClientError:
         (409, "OperationAborted", errors.StoreUnwell),
         (400, "RequestTimeout", errors.StoreUnwell),
         (400, "BadDigest", errors.StoreUnwell),
+        (416, "InvalidRange", errors.StoreUnwell),
         (429, "TooManyRequests", errors.StoreUnwell),
         (500, "InternalError", errors.StoreUnwell),
         (503, "SlowDown", errors.StoreUnwell),
