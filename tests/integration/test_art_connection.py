@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from headrace_art.client.connection import Answer, Connection
-from headrace_art.client.errors import AnswerLost
+from headrace_art.client.errors import AnswerLost, ArtUnreachable
 from headrace_art.client.settings import ArtSettings
 from headrace_art.client.transport import PooledTransport
 
@@ -27,10 +27,10 @@ async def request(reader: asyncio.StreamReader) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def served(serve: Serve) -> AsyncIterator[Send]:
+async def served(serve: Serve, scheme: str = "http", target: str = "/rest?x=1") -> AsyncIterator[Send]:
     """A server whose connections are dealt with by `serve`, and what sends to it."""
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/rest?x=1"
+    url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}{target}"
     settings = ArtSettings(username="u", password="p", client_id="c", client_secret="s", url="http://localhost/rest")  # type: ignore[arg-type]
     try:
         async with PooledTransport(settings) as transport:
@@ -45,9 +45,9 @@ async def served(serve: Serve) -> AsyncIterator[Send]:
         server.close()
 
 
-def run(serve: Serve, scenario: Callable[[Send], Awaitable[None]]) -> None:
+def run(serve: Serve, scenario: Callable[[Send], Awaitable[None]], **address: str) -> None:
     async def both() -> None:
-        async with served(serve) as send:
+        async with served(serve, **address) as send:
             await scenario(send)
 
     asyncio.run(asyncio.wait_for(both(), 20))
@@ -287,3 +287,34 @@ def test_a_body_is_not_completed_by_who_may_not_act_any_more():
         assert 0 < len(got) < 500_000
 
     run(serve, scenario)
+
+
+def test_a_server_that_speaks_no_tls_for_a_while_is_waited_for():
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+
+    async def scenario(send: Send) -> None:
+        with pytest.raises(ArtUnreachable):
+            await send()
+
+    run(serve, scenario, scheme="https")
+
+
+@pytest.mark.parametrize(
+    ("target", "line"),
+    [("?realm=/x", b"/?realm=/x"), ("", b"/"), ("/a//b?c=/d?e", b"/a//b?c=/d?e")],
+    ids=["no path", "nothing", "slashes"],
+)
+def test_what_is_asked_for_is_what_the_address_says(target, line):
+    asked = bytearray()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.extend(await request(reader))
+        writer.write(HELLO)
+
+    async def scenario(send: Send) -> None:
+        await send()
+        assert bytes(asked).startswith(b"GET " + line + b" HTTP/1.1\r\nHost: 127.0.0.1:")
+
+    run(serve, scenario, target=target)

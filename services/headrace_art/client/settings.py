@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AnyHttpUrl, Field, SecretStr, TypeAdapter, field_validator
 
 from headrace.config import Duration, Size
 from headrace_art.mapping.student import MappingSettings
+
+_URL = TypeAdapter(AnyHttpUrl)
 
 
 class ArtSettings(MappingSettings):
     """The registration system, its token provider, and what is made of a row."""
 
     url: str = Field(
-        "https://localhost:8443/rest", description="Base of ART's REST API.", pattern=r"^https?://[^\s?#]+$"
+        "https://localhost:8443/rest", description="Base of ART's REST API.", pattern=r"^https?://[^\s/?#][^\s?#]*$"
     )
     token_url: str = Field(
         "https://localhost/auth/oauth2/access_token?realm=/sbac",
         description="Where the token provider (OpenAM, Okta) gives tokens.",
-        pattern=r"^https?://[^\s#]+$",
+        pattern=r"^https?://[^\s/?#][^\s#]*$",
     )
     username: str = Field(description="User that ART knows.")
     password: SecretStr = Field(description="The user's password.")
@@ -39,6 +42,17 @@ class ArtSettings(MappingSettings):
     body_limit: Size = Field(
         16 * 1024 * 1024, description="Largest body of a batch, such as the proxy in front of ART allows.", ge=10_000
     )
+
+    @field_validator("url", "token_url")
+    @classmethod
+    def _as_sent(cls, url: str) -> str:
+        """As it goes over the wire: ASCII, with the path that an address without one means."""
+        found = str(_URL.validate_python(url))
+        try:
+            (urlsplit(found).hostname or "").encode("idna")
+        except UnicodeError:
+            raise ValueError("the host's name has an empty part, or one of more than 63 characters") from None
+        return found
 
     @field_validator("url")
     @classmethod

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from types import TracebackType
 from typing import Protocol, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from headrace_art.client.connection import Answer, Connection, ConnectionBroken
 from headrace_art.client.errors import AnswerLost, ArtUnreachable, CertificateRefused
@@ -107,11 +107,11 @@ class PooledTransport:
         may_act: Callable[[], bool] | None = None,
     ) -> Answer:
         """Send one request; see `Transport`."""
-        scheme, _, rest = url.partition("://")
-        location, _, target = rest.partition("/")
-        origin = self._origins.get((scheme, location)) or self._new_origin(scheme, location)
+        parts = urlsplit(url)
+        origin = self._origins.get((parts.scheme, parts.netloc)) or self._new_origin(parts)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         lines = [
-            f"{method} /{target} HTTP/1.1",
+            f"{method} {target} HTTP/1.1",
             origin.always,
             *(f"{name}: {value}" for name, value in headers.items()),
         ]
@@ -169,20 +169,18 @@ class PooledTransport:
                     ssl=origin.context,
                     happy_eyeballs_delay=_SECOND_ADDRESS_SECONDS,
                 )
-        except ssl.SSLError as error:
+        except ssl.SSLCertVerificationError as error:
             raise CertificateRefused(address=origin.address, problem=type(error).__name__) from error
         except OSError as error:
             raise ArtUnreachable(address=origin.address, problem=_problem(error)) from error
         return connection
 
-    def _new_origin(self, scheme: str, location: str) -> _Origin:
-        parts = urlsplit(f"{scheme}://{location}")
-        host = parts.hostname or ""
+    def _new_origin(self, parts: SplitResult) -> _Origin:
         # Who is in front of the @ is nobody's business.
-        address = location.rpartition("@")[2].encode("idna").decode("ascii")
-        context = self._context if scheme == "https" else None
-        origin = _Origin(host, parts.port or _PORTS[scheme], address, context)
-        self._origins[scheme, location] = origin
+        address = parts.netloc.rpartition("@")[2]
+        context = self._context if parts.scheme == "https" else None
+        origin = _Origin(parts.hostname or "", parts.port or _PORTS[parts.scheme], address, context)
+        self._origins[parts.scheme, parts.netloc] = origin
         return origin
 
 
