@@ -7,7 +7,7 @@ Source: design section 3.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from headrace.events import FileEvent, UploadAck
 from headrace.kafka.clients import Cluster
 from headrace.kafka.raw import RawMessage
 from headrace.kafka.reading import BOUNDED, read_now, watermarks
-from headrace.keys import decode_key, partition_of, path_id
+from headrace.keys import decode_key, encode_key, partition_of, path_id
 from headrace.proof.books import GOOD
 from headrace.proof.evidence import DEAD_MESSAGE, FILE_ID_BYTES, Evidence, Sent
 from headrace.topics import CHUNK_TOPICS, CHUNKS, FILES, UPLOAD_ACKS, Topic
@@ -132,6 +132,24 @@ class Reader:
         finally:
             consumer.close()
 
+    def takers_of_others(self, groups: Collection[str]) -> frozenset[str]:
+        """Those of some groups that have handled a file which names no dataset, in any partition.
+
+        Raises what `evidence` raises.
+        """
+        found: set[str] = set()
+        reader = Reader(self.cluster, wanted=groups.__contains__)
+        consumer = self.cluster.consumer(None, {**BOUNDED, **FAR_AHEAD})
+        try:
+            for number in reader._numbers(consumer):
+                if len(found) == len(groups):
+                    break
+                evidence = _Slice(reader, consumer, number).read_of_groups(groups)
+                found.update(group for group in groups if evidence.takes_others(group))
+        finally:
+            consumer.close()
+        return frozenset(found)
+
     def _numbers(self, consumer: confluent_kafka.Consumer) -> Iterable[int]:
         joined = (*CHUNK_TOPICS.values(), FILES, UPLOAD_ACKS)
         counts = {self.cluster.partitions(topic, consumer) for topic in joined}
@@ -191,6 +209,17 @@ class _Slice:
         """The receipts of a version, asked for by its id, that no source has spoken of here."""
         text = b"" if self._reader.name is None else self._reader.name.text
         self._read_receipts(lambda batch: [each for each in batch if (each.key() or b"").endswith(text)])
+        return self._evidence
+
+    def read_of_groups(self, groups: Iterable[str]) -> Evidence:
+        """The receipts of some groups, and what the sources said of those versions."""
+        names = [b"/" + encode_key((group,)) + b"/" for group in groups]
+        self._read_receipts(
+            lambda batch: [each for each in batch if any(name in (each.key() or b"") for name in names)]
+        )
+        files = {file.hex().encode() for received in self._evidence.receipts.values() for file in received}
+        if files:
+            self._read_events(lambda batch: [each for each in batch if (each.key() or b"")[-_ID_CHARACTERS:] in files])
         return self._evidence
 
     def _read_since(self, since: int) -> None:

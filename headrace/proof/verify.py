@@ -69,6 +69,10 @@ class Verification:
         topics = {group: frozenset(found) for group, found in committed.items()}
         reader = Reader(self.cluster, self.since, self.name, self._wanted, topics)
         others = takers_of_others(self.sources)
+        if limited := self._of_datasets(committed, others):
+            # Each partition's evidence tells of its own files only, and some of them of what is asked for only.
+            handled = reader.takers_of_others(limited)
+            others |= {group.removeprefix(self.cluster.settings.prefix) for group in handled}
         seen: dict[str, set[str]] = {}
         # Partition by partition; a group that is only known by its receipts may turn up in a later one.
         for evidence in reader.evidence():

@@ -227,6 +227,23 @@ def test_a_fan_out_that_runs_at_night_only_need_not_have_files_of_no_dataset(
     assert last_line(output).startswith("Not balanced: 6 still open")
 
 
+def test_a_fan_out_that_handled_a_file_of_no_dataset_must_have_those_of_other_partitions_too(
+    log: Log, verify: Verify
+) -> None:
+    tree, night = log.group("assembler.main"), log.group("csv_fanout.night")
+    handled, *others = (log.sent(name) for name in (b"run/0", b"run/1", b"run/5"))
+    assert [handled.partition, *(event.partition for event in others)] == [1, 2, 0]
+    for event in (handled, *others):
+        log.received(event, tree)
+    log.received(handled, night)
+    for arguments in ([], ["--since", "1h"], ["run/1"], ["run/5"]):
+        code, output = verify(*arguments, "--json")
+        files, _ = objects(output)
+        assert code == 1
+        for name in files.keys() - {"run/0"}:
+            assert files[name]["groups"][night]["status"] == "missing"
+
+
 def test_another_hash_than_the_senders_is_a_failure(log: Log, verify: Verify) -> None:
     tree = log.group("assembler.main")
     log.received(log.sent(b"a"), tree, hash=b"x" * 32)
