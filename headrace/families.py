@@ -51,7 +51,8 @@ class BrokenFamily(ConfigError):
 class Host:
     """What a service finds around it. `name` is its section: `assembler`, or `assembler.site_b` for an instance.
 
-    `overrides` are its settings from the command line.
+    `overrides` are its settings from the command line. `before` is the stage in whose place it comes, where one joins
+    its group anew in the same process.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Host:
     metrics: Metrics
     sources: Sources | None = None
     overrides: Mapping[str, Any] | None = None
+    before: Stage | None = None
 
     def again(self, own: OwnSettings) -> OwnSettings:
         """The service's settings as they are now, its secrets read again.
@@ -84,7 +86,10 @@ class Host:
 
 
 class ServiceFactory(Protocol):
-    """Makes the service from its settings; it must not touch the outside yet."""
+    """Makes the service from its settings; it must not touch the outside yet.
+
+    What it raises that is transient while a stage joins its group anew is waited for.
+    """
 
     def __call__(self, settings: Any, host: Host) -> Stage | Source:
         """The stage or source, ready to run."""

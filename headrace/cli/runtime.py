@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
@@ -21,6 +21,7 @@ import typer
 from headrace.cli.options import Options
 from headrace.codec import avro
 from headrace.config import ServiceSettings, Settings, Sources, StageSettings, sources
+from headrace.errors import TransientError
 from headrace.families import Host, ServiceFactory, StageEntry, catalogue, named, stage_named
 from headrace.kafka.admin import create_missing, missing
 from headrace.kafka.clients import Cluster, MissingTopic
@@ -41,6 +42,9 @@ PARENT_SECONDS = 0.5
 # A member that is put out of its group more often than this has a rival with its name, which it must not fight.
 MOST_JOINS, JOINS_SECONDS = 4, 300.0
 REJOIN_SECONDS = 1.0
+
+Maker = Callable[[Stage | None], Stage]
+"""Makes a stage; it is told in whose place the new one comes, if in any."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,13 @@ def run_service(
             server = held.enter_context(HealthServer(health, metrics, own.metrics_host, port))
             log.info("metrics and health", url=f"http://{own.metrics_host}:{server.port}/metrics")
         if isinstance(own, StageSettings):
-            _run_copies(cast("Stage", service), lambda: cast("Stage", make(own, host)), own, host, stop)
+            _run_copies(
+                cast("Stage", service),
+                lambda before: cast("Stage", make(own, replace(host, before=before))),
+                own,
+                host,
+                stop,
+            )
         else:
             health.ready()
             cast("Source", service).run(stop)
@@ -166,7 +176,7 @@ def collect_rarely() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-def _run_copies(first: Stage, make: Callable[[], Stage], own: StageSettings, host: Host, stop: threading.Event) -> None:
+def _run_copies(first: Stage, make: Maker, own: StageSettings, host: Host, stop: threading.Event) -> None:
     """Run the members of the group, the first one in this thread. What ends one for good ends all, and is raised."""
     failures: list[BaseException] = []
 
@@ -177,7 +187,9 @@ def _run_copies(first: Stage, make: Callable[[], Stage], own: StageSettings, hos
             failures.append(error)
             stop.set()
 
-    others = [threading.Thread(target=run, args=(make(),), name=f"copy-{number}") for number in range(1, own.copies)]
+    others = [
+        threading.Thread(target=run, args=(make(None),), name=f"copy-{number}") for number in range(1, own.copies)
+    ]
     for other in others:
         other.start()
     run(first)
@@ -187,7 +199,7 @@ def _run_copies(first: Stage, make: Callable[[], Stage], own: StageSettings, hos
         raise failures[0]
 
 
-def _run_member(stage: Stage, make: Callable[[], Stage], own: StageSettings, host: Host, stop: threading.Event) -> None:
+def _run_member(stage: Stage, make: Maker, own: StageSettings, host: Host, stop: threading.Event) -> None:
     """Run one member; join anew where the stage must, or Kafka took it for its own predecessor, as after a restart."""
     from headrace.stage.commits import Fenced  # a source needs none of these
     from headrace.stage.membership import ConsumerFailed
@@ -205,9 +217,23 @@ def _run_member(stage: Stage, make: Callable[[], Stage], own: StageSettings, hos
                 # Its partitions are somebody else's already: there is nothing to drain.
                 return
             log.warning("joining the group anew", problem=str(error))
-            stage = make()
+            successor = _made_anew(stage, make, stop)
+            if successor is None:
+                return
+            stage = successor
         else:
             return
+
+
+def _made_anew(before: Stage, make: Maker, stop: threading.Event) -> Stage | None:
+    """The stage that comes in the place of another, once what it works on is there; None if told to stop before."""
+    while not stop.is_set():
+        try:
+            return make(before)
+        except TransientError as error:
+            log.warning("waiting to join the group anew", problem=str(error))
+            stop.wait(error.retry_after)
+    return None
 
 
 def _run_stage(stage: Stage, state: Path, own: StageSettings, host: Host, stop: threading.Event) -> None:

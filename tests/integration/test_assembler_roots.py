@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from structlog.testing import capture_logs
 from headrace.broker import EmbeddedBroker
 from headrace.cli.runtime import run_service
 from headrace.config import Settings
-from headrace.families import stage_named
+from headrace.families import Host, stage_named
 from headrace.kafka.clients import Cluster
 from headrace_files.assembler.service import Assembler
+from headrace_files.assembler.service import service as assembler
 from headrace_files.assembler.settings import AssemblerSettings
 from headrace_files.assembler.tree import RootGone, Tree
 from tests.support.disks import small_file_system
@@ -26,6 +28,8 @@ from tests.support.running import new_cluster, receipts_on_log, running
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
+
+WAITING = "waiting to join the group anew"
 
 
 @pytest.fixture
@@ -39,7 +43,9 @@ def feeder(cluster: Cluster) -> Feeder:
 
 
 @contextmanager
-def service(cluster: Cluster, root: Path, state: Path) -> Iterator[None]:
+def service(
+    cluster: Cluster, root: Path, state: Path, factory: Callable[[AssemblerSettings, Host], Assembler] = assembler
+) -> Iterator[None]:
     """The whole service, as `headrace assemble` runs it; what ends it is raised."""
     own = AssemblerSettings(root=root, metrics_port=0)
     settings = Settings(kafka=cluster.settings, state=state)
@@ -48,7 +54,7 @@ def service(cluster: Cluster, root: Path, state: Path) -> Iterator[None]:
 
     def run() -> None:
         try:
-            run_service(stage_named("assembler"), "assembler", settings, own, cluster, stop)
+            run_service(stage_named("assembler"), "assembler", settings, own, cluster, stop, factory)
         except BaseException as error:  # noqa: BLE001 - raised below
             failures.append(error)
 
@@ -149,4 +155,50 @@ def test_a_file_system_that_went_away_does_not_fill_the_one_below_it(tmp_path: P
     with pytest.raises(RootGone, match="another file system"):
         tree.look()
     assert not list(disk.iterdir())
+    # As if the service had run once before the disk was mounted.
+    (disk / ".headrace").mkdir()
+    with pytest.raises(RootGone, match="another file system"):
+        tree.look()
+    with pytest.raises(RootGone, match="another file system"):
+        Tree(disk, tree.device)
     tree.close()
+
+
+def test_a_root_that_is_deleted_while_the_assembler_begins_anew_is_waited_for(
+    cluster: Cluster, feeder: Feeder, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    file = FedFile(b"a/file", b"content")
+
+    def deleted_meanwhile(own: AssemblerSettings, host: Host) -> Assembler:
+        if host.before is not None and not any(line["event"] == WAITING for line in logs):
+            shutil.rmtree(root)
+        return assembler(own, host)
+
+    with capture_logs() as logs, service(cluster, root, tmp_path / "state", deleted_meanwhile):
+        wait_until(lambda: (root / ".headrace").exists(), within=20)
+        (root / ".headrace").rmdir()
+        feeder.send(file, file.whole())
+        feeder.flush()
+        wait_until(lambda: any(line["event"] == WAITING for line in logs), within=20)
+        assert not root.exists()
+        root.mkdir()
+        wait_until(lambda: delivered(cluster) == 1, within=30)
+    assert (root / "a/file").read_bytes() == b"content"
+
+
+def test_after_a_folder_was_moved_the_new_one_is_made_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree, synced = Tree(tmp_path / "root"), []
+    fsync = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: (synced.append(Path(f"/proc/self/fd/{handle}").readlink()), fsync(handle))
+    )
+    for number, item in enumerate(("1", "2")):
+        os.close(tree.open_partial(item))
+        tree.place(item, (b"day", b"run", item.encode()))
+        synced.clear()
+        tree.sync_folders([(b"day", b"run")])
+        if number == 0:
+            (tmp_path / "root/day").rename(tmp_path / "elsewhere")
+    tree.close()
+    assert set(synced) == {tmp_path / "root", tmp_path / "root/day", tmp_path / "root/day/run"}

@@ -43,15 +43,21 @@ class Assembler(Stage):
     reads: ClassVar[Sequence[topics.Topic]] = (topics.CHUNKS,)
     writes: ClassVar[Sequence[topics.Topic]] = (topics.UPLOAD_ACKS, topics.DEAD_LETTERS)
 
-    def __init__(self, settings: AssemblerSettings) -> None:
+    def __init__(self, settings: AssemblerSettings, device: int | None = None) -> None:
+        """Open the tree; see `Tree` for `device`."""
         self._settings = settings
-        self._tree = Tree(settings.root)
+        self._tree = Tree(settings.root, device)
         self._partials = Partials(self._tree)
         self._files: dict[str, Building] = {}
         self._settling: dict[str, Building] = {}
         self._silence = Silence(settings.incomplete_after.total_seconds())
         self._next_cleaning = 0.0
         self._acting = False
+
+    @property
+    def device(self) -> int:
+        """The file system that the tree is on."""
+        return self._tree.device
 
     def setup(self, context: Context) -> None:
         """Start the thread that makes files durable."""
@@ -228,6 +234,9 @@ class Assembler(Stage):
                 self._tree.remove_partial(item)
 
 
-def service(settings: AssemblerSettings, _host: Host) -> Assembler:
-    """The assembler as its settings say."""
-    return Assembler(settings)
+def service(settings: AssemblerSettings, host: Host) -> Assembler:
+    """The assembler as its settings say.
+
+    Raises NoTree, or RootGone if it comes in the place of another and that one's file system is not there.
+    """
+    return Assembler(settings, host.before.device if isinstance(host.before, Assembler) else None)

@@ -29,8 +29,7 @@ _TRY_AGAIN = frozenset(
 
 
 OTHER_FILE_SYSTEM = (
-    "another file system is there, without our folder of partial files; mount the right one,"
-    " or start the service again to use this one"
+    "another file system is there than before; mount the right one, or start the service again to use this one"
 )
 
 Identity = tuple[int, int]
@@ -76,31 +75,52 @@ class InTheWay(RefusedError):
 
 
 class Tree:
-    """A root folder. Raises NoTree if it cannot be made or written.
+    """A root folder, made if it is missing.
+
+    Parameters:
+        device: the file system that the root was on before: it must be there on that one, and is not made.
+
+    Raises NoTree if it cannot be made or written; with `device` RootGone.
 
     Methods that touch the disk raise DiskUnwell for what may pass (no space, no permission, an I/O error), and RootGone
     or RootReplaced where the root is no longer the folder that was opened.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, device: int | None = None) -> None:
         # It may be a link, which may be pointed elsewhere.
         self._given = root.absolute()
         self.root = os.fsencode(self._given)
         try:
-            self._given.mkdir(parents=True, exist_ok=True)
+            if device is None:
+                self._given.mkdir(parents=True, exist_ok=True)
             self.root = os.path.realpath(self.root)
             self._root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                os.mkdir(WORK_FOLDER, 0o700, dir_fd=self._root)
-            except FileExistsError:
-                pass
-            self._work = os.open(WORK_FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self._root)
+                self._work = self._open_work(device)
+            except (OSError, RootGone):
+                os.close(self._root)
+                raise
             self._identities = _identity(os.fstat(self._root)), _identity(os.fstat(self._work))
             self.longest_name = os.fpathconf(self._root, "PC_NAME_MAX")
         except OSError as error:
-            raise NoTree(root=os.fsdecode(self.root), problem=error.strerror) from error
+            failure = NoTree if device is None else RootGone
+            raise failure(root=os.fsdecode(self.root), problem=error.strerror) from error
         self._syncfs = ctypes.CDLL(None, use_errno=True).syncfs
         self._folders: OrderedDict[tuple[bytes, ...], tuple[int, Identity]] = OrderedDict()
+
+    def _open_work(self, device: int | None) -> int:
+        if device not in (None, os.fstat(self._root).st_dev):
+            raise RootGone(root=os.fsdecode(self.root), problem=OTHER_FILE_SYSTEM)
+        try:
+            os.mkdir(WORK_FOLDER, 0o700, dir_fd=self._root)
+        except FileExistsError:
+            pass
+        return os.open(WORK_FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self._root)
+
+    @property
+    def device(self) -> int:
+        """The file system that the root was opened on."""
+        return self._identities[0][0]
 
     def look(self) -> None:
         """See that the root and its folder of partial files are those that were opened.
@@ -118,7 +138,8 @@ class Tree:
         except OSError:
             # Gone, or stale: an old handle of a network file system that was mounted again.
             pass
-        if found.st_dev != root[0] and not (self._given / os.fsdecode(WORK_FOLDER)).is_dir():
+        # Not even with a folder of partial files of its own: the service may have run once before the mount.
+        if found.st_dev != root[0]:
             raise RootGone(root=os.fsdecode(self.root), problem=OTHER_FILE_SYSTEM)
         raise RootReplaced(root=os.fsdecode(self.root), work=os.fsdecode(WORK_FOLDER))
 
@@ -143,6 +164,7 @@ class Tree:
         try:
             handle = os.open(item, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._work)
         except FileNotFoundError as error:
+            self.look()
             raise PartialVanished(item=item, root=os.fsdecode(self.root)) from error
         except OSError as error:
             raise self.failure(error) from error
@@ -268,7 +290,8 @@ class Tree:
             # Whatever it is, it will be met again where the folder is opened.
             pass
         self.look()
-        self._forget(name)
+        # Any of those above it may be the one that was moved; they are synced by what is open, too.
+        self._forget(name[:1])
 
     def _forget(self, name: tuple[bytes, ...]) -> None:
         for folder in [known for known in self._folders if known[: len(name)] == name]:
