@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from headrace.errors import RefusedError, TransientError
 from headrace.stage import kill
 from headrace_art.client.art import ArtClient
-from headrace_art.client.concurrency import Crew
+from headrace_art.client.concurrency import Crew, for_each
 from headrace_art.client.errors import FieldsRefused
 from headrace_art.client.patience import Patience
 from headrace_art.client.records import Entity
@@ -74,13 +74,17 @@ class Shared:
         """This one is at ART."""
         self._there.add(district.entity_id)
 
-    def expects(self, school: Wanted) -> bool:
-        """Whether its district is at ART, or will be soon, as far as it is known here."""
-        return school.parent_id in self._there or school.parent_id in self._coming
+    def is_there(self, district_id: str) -> bool:
+        """Whether this district is at ART, as far as it is known here."""
+        return district_id in self._there
 
-    async def parent_of(self, school: Wanted) -> None:
-        """Return when nothing is to be done any more about its district."""
-        event = self._coming.get(school.parent_id)
+    def is_coming(self, district_id: str) -> bool:
+        """Whether this district is about to be dealt with, and nobody knows yet whether it is at ART."""
+        return district_id in self._coming and district_id not in self._there
+
+    async def dealt_with(self, district_id: str) -> None:
+        """Return when nothing is to be done any more about this district."""
+        event = self._coming.get(district_id)
         if event is not None:
             await event.wait()
 
@@ -129,9 +133,7 @@ class Registrar:
         doubtful: list[Wanted] = []
 
         async def one(each: Wanted) -> None:
-            if each.kind == "institution":
-                await self._shared.parent_of(each)
-            registered = await self._one(each)
+            registered = None if self._shared.is_coming(each.parent_id) else await self._one(each)
             if registered is None:
                 orphans[each.parent_id].append(each)
                 return
@@ -142,31 +144,45 @@ class Registrar:
                 self._shared.settled(each)
 
         async def hopeful(each: Wanted) -> None:
-            if each.kind == "district" or self._shared.expects(each):
+            if each.kind == "district" or self._shared.is_there(each.parent_id):
                 await one(each)
             else:
                 doubtful.append(each)
 
         # A district in a part that is not complete yet may be announced meanwhile.
         await crew.for_each(wanted, hopeful)
-        await crew.for_each(doubtful, one)
-        began, pause = self._time.now(), _PARENT_PAUSE
-        while orphans and self._time.now() - began < self._parent_wait:
+        await self._each(doubtful, crew, one)
+        # Only pauses count: what a district takes, or an outage, is no reason to give up the schools of another one.
+        waited, pause = 0.0, _PARENT_PAUSE
+        while orphans and (waited < self._parent_wait or any(map(self._shared.is_coming, orphans))):
             await self._time.sleep(pause)
+            waited += pause
             pause = min(pause * 2, _LONGEST_PARENT_PAUSE)
             before = dict(orphans)
             orphans.clear()
             # One of each parent finds out for all.
-            await crew.for_each([group[0] for group in before.values()], one)
+            await self._each([group[0] for group in before.values()], crew, one)
             missing = set(orphans)
             for parent in missing:
                 orphans[parent] += before[parent][1:]
-            others = (each for parent, group in before.items() if parent not in missing for each in group[1:])
-            await crew.for_each(others, one)
+            others = [each for parent, group in before.items() if parent not in missing for each in group[1:]]
+            await self._each(others, crew, one)
         for group in orphans.values():
             for each in group:
                 problem = ParentMissing(kind=each.kind, entity_id=each.entity_id, parent_id=each.parent_id)
                 self._told(_refused(each, problem))
+
+    async def _each(self, wanted: Sequence[Wanted], crew: Crew, work: Callable[[Wanted], Awaitable[None]]) -> None:
+        """Have the crew do it for each. Nobody of it is held by those whose district is about to be dealt with."""
+        groups: defaultdict[str, list[Wanted]] = defaultdict(list)
+        for each in wanted:
+            groups[each.parent_id if self._shared.is_coming(each.parent_id) else ""].append(each)
+
+        async def group(of: tuple[str, Sequence[Wanted]]) -> None:
+            await self._shared.dealt_with(of[0])
+            await crew.for_each(of[1], work)
+
+        await for_each(groups.items(), group, len(groups))
 
     async def _one(self, wanted: Wanted) -> Registered | None:
         """Register one; None if ART does not know its parent."""
