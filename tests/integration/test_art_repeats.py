@@ -16,13 +16,14 @@ from pyroaring import BitMap64
 
 from headrace.broker import EmbeddedBroker
 from headrace.events import UploadAck
+from headrace.sandbox.faults import Fault
 from headrace_art.client import ArtClient
 from headrace_art.client.timing import SystemTime
 from headrace_art.students.sending import Limits, Sender
 from tests.support.art import art_settings, sandbox
 from tests.support.art import student as json_of
 from tests.support.art_loading import Loading, ServedArt, served_art
-from tests.support.art_records import Message, Published, confirmed_school, student
+from tests.support.art_records import Message, Published, confirmed_school, district, student
 from tests.support.running import dead_letters, receipts_on_log, running
 from tests.support.waiting import wait_until
 
@@ -83,6 +84,27 @@ def test_a_repeat_whose_end_never_comes_is_no_failed_file(loading: Loading) -> N
         put(loading, published.records()[5:7])
         wait_until(lambda: len(receipts(loading, published)) == 2, within=30)
     assert told(receipts(loading, published)[-1]) == {"delivered": set(range(2, 22))}
+
+
+@pytest.mark.kafka
+def test_a_repeat_without_an_end_waits_for_the_schools_file_that_is_under_way_in_its_partition(
+    loading: Loading,
+) -> None:
+    old, elsewhere = (Published(f"old-{place}", "art_schools", [district(place)], place) for place in range(2))
+    new = Published("new", "art_schools", [district(9)])
+    put(loading, [*old.whole(), *elsewhere.whole()])
+    with running(loading.entities(incomplete_after="1s"), loading.cluster):
+        wait_until(lambda: receipts(loading, old) and receipts(loading, elsewhere), within=30)
+        asked = loading.art.requests("district_post")
+        loading.art.served.plan.install([Fault(endpoint="district_post", action="status", status=503)])
+        put(loading, new.whole())
+        wait_until(lambda: loading.art.requests("district_post") > asked, within=30)
+        put(loading, old.records())
+        put(loading, elsewhere.records())
+        wait_until(lambda: len(receipts(loading, elsewhere)) == 2, within=30)
+        assert len(receipts(loading, old)) == 1
+        loading.art.served.plan.install([])
+        wait_until(lambda: receipts(loading, new) and len(receipts(loading, old)) == 2, within=60)
 
 
 @pytest.mark.kafka

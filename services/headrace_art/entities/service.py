@@ -89,8 +89,7 @@ class Entities(Stage):
         """Begin files that are complete, and say what became of those that are done."""
         while self._failures:
             raise self._failures.popleft()
-        # One file after the other, or the names of an older one might win.
-        busy = {place[0] for place, schools in self._parts.items() if schools.begun}
+        busy = self._busy()
         for (number, _), schools in self._parts.items():
             if schools.part.ended and number not in busy and self._confirmed.complete:
                 if schools.part.unread and not self._earlier.known(schools.part):
@@ -103,16 +102,20 @@ class Entities(Stage):
 
     def tick(self, now: float) -> None:  # noqa: ARG002 - silence counts, by this machine's clock
         """Begin what repeats a file that is done, though its end does not come; give up those whose end never came."""
-        for schools in self._parts.values():
+        for schools in list(self._parts.values()):  # what was on its way may end meanwhile
             self._tell(schools)
+        busy = self._busy()
         limit = self._settings.incomplete_after.total_seconds()
         for place, schools in list(self._parts.items()):
+            number, _ = place
             part, quiet = schools.part, time.monotonic() - schools.part.heard
             if part.ended or schools.begun or quiet < min(QUIET_SECONDS, limit):
                 continue
             if self._context.caught_up(part.first.partition) and self._earlier.known(part):
                 if part.before:
-                    self._begin(schools)
+                    if number not in busy and self._confirmed.complete:
+                        busy.add(number)
+                        self._begin(schools)
                 elif quiet >= limit:
                     del self._parts[place]
                     part.hand_over(self._context, failed="incomplete")
@@ -145,6 +148,10 @@ class Entities(Stage):
         lines = bytes(BitMap64([line]).serialize())
         covers = Covers(outcome="dead_lettered", lines=lines, code=error.code)
         self._context.dead_letter(about(message, part.file), error, covers)
+
+    def _busy(self) -> set[int]:
+        """The partitions of which a file is under way: one after the other, or the names of an older one might win."""
+        return {number for (number, _), schools in self._parts.items() if schools.begun}
 
     def _begin(self, schools: SchoolsPart) -> None:
         schools.begun = time.time_ns() // 1000
