@@ -175,9 +175,10 @@ def apply(cluster: Cluster, changes: Iterable[Change]) -> None:
             resource = ConfigResource(ResourceType.TOPIC, change.topic, incremental_configs=entries)
             answers = admin.incremental_alter_configs([resource], request_timeout=ADMIN_SECONDS)
             _await(cluster, answers, "alter", change.topic)
-    created = {change.topic for change in changes if change.create}
-    _await_metadata(cluster, admin, created)
-    if created:
+    _await_metadata(
+        cluster, admin, {change.topic: change.partitions[1] if change.partitions else 1 for change in changes}
+    )
+    if any(change.create for change in changes):
         _await_groups(cluster, admin)
 
 
@@ -257,12 +258,20 @@ def _create(cluster: Cluster, admin: AdminClient, new: NewTopic) -> None:
                 raise
 
 
-def _await_metadata(cluster: Cluster, admin: AdminClient, names: set[str]) -> None:
-    """A topic is created in the controller's log first; the broker that we ask learns of it a moment later."""
+def _await_metadata(cluster: Cluster, admin: AdminClient, counts: Mapping[str, int]) -> None:
+    """See that the broker knows what the controller has written down a moment before.
+
+    Parameters:
+        counts: how many partitions each topic has now, at least.
+    """
     deadline = time.monotonic() + ADMIN_SECONDS
-    while absent := names - _metadata(cluster, admin).keys():
+    while True:
+        known = _metadata(cluster, admin)
+        absent = [name for name, count in counts.items() if name not in known or len(known[name].partitions) < count]
+        if not absent:
+            return
         if time.monotonic() > deadline:
-            raise KafkaUnreachable(bootstrap=cluster.bootstrap, problem=f"{min(absent)} was created but is not there")
+            raise KafkaUnreachable(bootstrap=cluster.bootstrap, problem=f"{min(absent)} was changed but is not there")
         time.sleep(0.05)
 
 

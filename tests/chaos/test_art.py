@@ -127,8 +127,9 @@ def test_students_killed_while_their_partitions_go_to_another(crew: Crew) -> Non
 def test_students_that_slept_past_their_session_in_a_post_put_nothing_old_back(
     broker: EmbeddedBroker, prefix: str, tmp_path: Path, art: ServedArt, say: Callable[[str], None]
 ) -> None:
-    # One body of megabytes, which the network cannot hold: a part of it is still to be sent by the sleeper.
-    large = {"HEADRACE_ART__BATCH_STUDENTS": "10000", "HEADRACE_STUDENTS__LINGER": "2s"}
+    # One body of megabytes, which the network cannot hold: a part of it is still to be sent by the sleeper. Two halves
+    # would fit, so it goes when all of it is there, however slowly that comes.
+    large = {"HEADRACE_ART__BATCH_STUDENTS": "9000", "HEADRACE_STUDENTS__LINGER": "5s"}
     crew = Crew(broker, prefix, tmp_path, art, say, **large)
     try:
         sleep_in_a_post(crew)
