@@ -15,6 +15,7 @@ import structlog
 from headrace.errors import FatalError, HeadraceError, PermanentError, TransientError
 from headrace.kafka.clients import Cluster, Properties
 from headrace.kafka.raw import RawMessage, consume
+from headrace.stage.briskness import IDLE_SECONDS, Briskness
 from headrace.stage.commits import Commits
 from headrace.stage.context import StageContext
 from headrace.stage.contract import Message, Partition, Stage
@@ -30,10 +31,6 @@ from headrace.stage.outbox import Outbox
 
 log = structlog.get_logger(__name__)
 
-FIRST_MESSAGE_SECONDS = 0.05
-# While a delivery report or a worker's result is surely near, it is not to wait for a message that does not come.
-BRISK_FIRST_MESSAGE_SECONDS = 0.005
-BRISK_SECONDS = 0.25
 BATCH_BYTES = 8 * 1024 * 1024
 BATCH_MESSAGES = 500
 TICK_SECONDS = 1.0
@@ -118,8 +115,7 @@ class Loop:
         self._average_bytes = 1024.0
         self._next_tick = 0.0
         self._idle_until = 0.0
-        self._brisk_until = 0.0
-        self._was_waiting = False
+        self._briskness = Briskness()
         self._flush_attempt = 0
 
     def run(self, stop: threading.Event) -> None:
@@ -161,13 +157,9 @@ class Loop:
 
     def _consume(self) -> Sequence[RawMessage]:
         now = time.monotonic()
-        if self._outbox.waiting != self._was_waiting:
-            self._was_waiting = not self._was_waiting
-            self._brisk_until = now + BRISK_SECONDS
-        seconds = BRISK_FIRST_MESSAGE_SECONDS if now < self._brisk_until else FIRST_MESSAGE_SECONDS
-        first = consume(self._consumer, 1, seconds)
+        first = consume(self._consumer, 1, self._briskness.wait(now, unacknowledged=self._outbox.waiting))
         if first:
-            self._brisk_until = now + BRISK_SECONDS
+            self._briskness.stir(now)
         count = min(BATCH_MESSAGES, int(BATCH_BYTES / self._average_bytes)) - 1
         if not first or count < 1:
             return first
@@ -388,7 +380,7 @@ class Loop:
     def _look_back(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while not self.context.look_back() and time.monotonic() < deadline:
-            time.sleep(FIRST_MESSAGE_SECONDS)
+            time.sleep(IDLE_SECONDS)
 
     def _leave(self) -> None:
         """Finish what is finished; each step is bounded, since the broker may be away."""
